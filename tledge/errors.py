@@ -1,7 +1,8 @@
 """Every error that a user can cause or meet, each with its exit code.
 
-A message says what happened and where (file, layer, setting); the hint says what to do next. The command line turns them into one
-line on standard error, or `{"error": {"kind", "message", "hint", "path"}}` under `--json`; a traceback is shown only with `-vv`.
+A message says what happened and where (file, layer, setting); the hint says what to do next. The command line
+turns them into one line on standard error, or `{"error": {"kind", "message", "hint", "path"}}` under
+`--json`; a traceback is shown only with `-vv`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class UsageError(TledgeError):
 
 
 class MachineError(TledgeError):
-    """The environment lacks something: package, GPU, download, disk, memory, permission, lock (exit code 3)."""
+    """The machine lacks something: package, GPU, download, disk, memory, permission, lock (exit code 3)."""
 
     kind = "environment"
     exit_code = 3
@@ -55,7 +56,7 @@ class AccuracyError(TledgeError):
 
 
 class BundleError(TledgeError):
-    """A bundle, engine or calibration that is incompatible, newer, incomplete, foreign or tampered with (exit code 6)."""
+    """A bundle, engine or calibration: incompatible, newer, incomplete, foreign or changed (exit code 6)."""
 
     kind = "bundle"
     exit_code = 6
