@@ -7,6 +7,7 @@ turns them into one line on standard error, or `{"error": {"kind", "message", "h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -67,3 +68,12 @@ class LatencyError(TledgeError):
 
     kind = "latency"
     exit_code = 7
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint that names what is most like `word` among `known`, or all of it where nothing is."""
+    import difflib
+
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names)}."

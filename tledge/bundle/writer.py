@@ -88,6 +88,7 @@ class Writer:
         """
         if self._rows:
             self._put_ledger()
+        lineage = self._manifest.lineage
         entry = {
             "stage": stage,
             "made": self._made,
@@ -102,7 +103,7 @@ class Writer:
             state=state or self._manifest.state,
             files=self._files,
             settings=self._manifest.settings | ({stage: settings} if settings is not None else {}),
-            lineage=(*self._manifest.lineage, entry),
+            lineage=(*lineage, entry) if self._made or settings is not None else lineage,
         )
         # Directories first: a file that is flushed in a directory that is not is lost with it.
         for directory in {(self._pending / name).parent for name in self._made}:

@@ -1,0 +1,5 @@
+"""`python -m tledge` is `tledge`: what torchrun starts."""
+
+from tledge.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""From errors to words and exit codes: the one place where a process is told how to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+from tledge.errors import MachineError, TledgeError, UsageError
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: unwound like Ctrl-C, so that locks go and nothing is left half-written."""
+
+
+def guarded(command: click.Command, words: list[str]) -> int:
+    """Run `command` with `words` and return its exit code; whatever goes wrong is said once.
+
+    Under `--json` an error is one JSON document on standard output. A traceback is shown only with `-vv`.
+    """
+    as_json = "--json" in words
+    traced = "-vv" in words or words.count("-v") + words.count("--verbose") > 1
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = command.main(words, prog_name="tledge", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("tledge: interrupted; the same command with --resume goes on, where it can", file=sys.stderr)
+        return INTERRUPTED
+    except Terminated:
+        print("tledge: terminated", file=sys.stderr)
+        return TERMINATED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`... | head`); the interpreter must not flush into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if traced:
+            traceback.print_exc()
+        known = as_known(error)
+        say(known, as_json=as_json)
+        return known.exit_code
+
+
+def as_known(error: Exception) -> TledgeError:
+    """Return `error` as one of ours; what is neither click's nor a lack of memory is a fault of tledge."""
+    if isinstance(error, TledgeError):
+        return error
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        hint = f"`{context.command_path} --help` lists the options." if context else ""
+        return UsageError(error.format_message(), hint=hint)
+    if isinstance(error, MemoryError):
+        return MachineError(
+            "out of memory", hint="Close other programs, or take a smaller batch (--batch-size)."
+        )
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return TledgeError(
+        f"a fault of tledge: {type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})",
+        hint="Run it again with -vv and report the traceback; your files are as they were.",
+    )
+
+
+def say(error: TledgeError, *, as_json: bool) -> None:
+    """Print the error for a person, or as the JSON document of the contract."""
+    if as_json:
+        print(json.dumps({"error": error.as_dict()}, ensure_ascii=False))
+    print(f"tledge: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,63 @@
+"""`tledge inspect`: what a bundle holds, and whether it is still what was written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from tledge.bundle import Bundle
+from tledge.cli.options import FilePath, Output, columns, ledger, subcommand
+from tledge.errors import BundleError
+
+
+@subcommand("inspect")
+@click.argument("bundle", type=FilePath)
+@click.option("--verify", is_flag=True, help="Hash every file and compare.")
+def command(output: Output, bundle: Path, verify: bool) -> None:
+    """Show what BUNDLE holds: files, settings, ledger. --verify checks every hash (exit 6 if one differs)."""
+    opened = Bundle.open(bundle)
+    problems = opened.problems() if verify else ()
+    if problems:
+        raise BundleError(
+            f"{len(problems)} of {len(opened.names)} files are not what was written: " + "; ".join(problems),
+            hint="Restore the bundle from a copy, or make it anew.",
+            path=bundle,
+        )
+    document = {
+        "bundle": str(bundle),
+        "state": opened.state,
+        "verified": verify,
+        "labels": list(opened.labels) if opened.has("labels.txt") else [],
+        "variants": list(opened.variants),
+        "files": {name: asdict(opened.manifest.files[name]) for name in opened.names},
+        "settings": opened.settings,
+        "ledger": [row.as_dict() for row in opened.ledger],
+        "lineage": list(opened.lineage),
+    }
+    output.show(document, _text(opened, verified=verify))
+
+
+def _text(bundle: Bundle, *, verified: bool) -> str:
+    files = [name for name in bundle.names if not name.startswith(("eval/", "logits/", "flips/"))]
+    images = bundle.eval_images()
+    total = sum(entry.bytes for entry in bundle.manifest.files.values())
+    labels = bundle.labels if bundle.has("labels.txt") else ()
+    shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+    checked = "every hash is right" if verified else "sizes are right (--verify checks the hashes)"
+    lines = [
+        f"{bundle.path}: {bundle.state}, {len(bundle.names)} files, {total / 2**20:.1f} MiB; {checked}",
+        f"labels ({len(labels)}): {shown}",
+        f"eval images: {len(images)}; train images on record: {len(bundle.train_files())}",
+        "",
+        columns(
+            ("file", "KiB", "sha256"),
+            [(n, f"{bundle.manifest.files[n].bytes / 1024:.1f}", bundle.sha256(n)[:12]) for n in files],
+        ),
+        "",
+        "made by: " + ", ".join(f"{entry['stage']} ({entry['seconds']:.1f} s)" for entry in bundle.lineage),
+        "",
+        ledger(bundle.ledger),
+    ]
+    return "\n".join(lines)
