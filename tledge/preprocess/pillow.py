@@ -1,0 +1,85 @@
+"""The reference: Pillow's own resampling, one pass a call.
+
+Pillow up to 12 resizes horizontally, rounds to 8 bits, then vertically; Pillow 13 turns the order round for
+tall images, and 15 % of their bytes then differ by one. A call that resizes one axis has no order to choose,
+so two calls give the bits of the specification on every version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from tledge.preprocess.geometry import Window, window
+from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
+from tledge.preprocess.spec import Letterbox, Spec
+from tledge.preprocess.tables import CHANNELS, normalisation
+
+# Pixels that a resized strip may have: a very narrow image becomes millions of rows before it is cropped.
+STRIP_PIXELS = 1 << 26
+
+
+class PillowPreprocessor:
+    """Images to tensors by the reference; see `tledge.preprocess.preprocessor`."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self._table = normalisation(spec)
+
+    def __call__(self, image: Pixels, out: Tensor | None = None) -> Tensor:
+        """Return the tensor of one uint8 height x width x 3 image."""
+        result = check_out(out, self.spec.shape, self.spec.dtype)
+        self._normalise_into(self.pixels(image), result)
+        return result
+
+    def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
+        """Return the tensors of several images, of any sizes: N x ..."""
+        listed = list(images)
+        result = check_out(out, (len(listed), *self.spec.shape), self.spec.dtype)
+        for image, tensor in zip(listed, result, strict=True):
+            self(image, tensor)
+        return result
+
+    def pixels(self, image: Pixels) -> Pixels:
+        """Return the resampled image before normalisation: uint8 height x width x 3, red first."""
+        checked = check_image(image)
+        place = window(self.spec.geometry, checked.shape[1], checked.shape[0])
+        resized = resample(checked, place, self.spec.filter)
+        if not isinstance(self.spec.geometry, Letterbox):
+            return resized
+        canvas = np.empty((*self.spec.size, 3), np.uint8)
+        canvas[:] = self.spec.geometry.fill
+        canvas[place.pad_top :, place.pad_left :][: place.height, : place.width] = resized
+        return canvas
+
+    def normalise(self, pixels: Pixels) -> Tensor:
+        """Return the tensor of uint8 (N x) height x width x 3 pixels of any size."""
+        checked = check_pixels(pixels)
+        *batch, height, width, _ = checked.shape
+        planes = (3, height, width) if self.spec.layout == "NCHW" else (height, width, 3)
+        result: Tensor = np.empty((*batch, *planes), self.spec.dtype)
+        self._normalise_into(checked, result)
+        return result
+
+    def _normalise_into(self, pixels: Pixels, out: Tensor) -> None:
+        axis = -3 if self.spec.layout == "NCHW" else -1
+        for channel, source in enumerate(CHANNELS[self.spec.decode.colour]):
+            np.moveaxis(out, axis, 0)[channel] = self._table[channel][pixels[..., source]]
+
+
+def resample(image: Pixels, place: Window, filter_name: str) -> Pixels:
+    """Return the window of the resized image: uint8, place.height x place.width x 3."""
+    method = Image.Resampling[filter_name.upper()]
+    source = Image.fromarray(image)
+    wide = source.resize((place.resized_width, source.height), method)
+    columns = wide.crop((place.left, 0, place.left + place.width, source.height))
+    result = np.empty((place.height, place.width, 3), np.uint8)
+    step = max(1, STRIP_PIXELS // place.resized_height)
+    for left in range(0, place.width, step):
+        strip = columns.crop((left, 0, min(left + step, place.width), source.height))
+        tall = strip.resize((strip.width, place.resized_height), method)
+        cut = tall.crop((0, place.top, strip.width, place.top + place.height))
+        result[:, left : left + step] = np.asarray(cut)
+    return result
