@@ -9,6 +9,7 @@ moving.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
@@ -63,6 +64,15 @@ class Writer:
         """Stage the removal of the bundle's file `name`."""
         if self._files.pop(name, None) is None:
             raise BundleError(f"{self.path} holds no {name}", path=self.path)
+
+    def adopt(self, other: Bundle, *, leaving_out: tuple[str, ...] = ()) -> None:
+        """Stage every file of `other` but those of `leaving_out`, and take over how they came to be."""
+        for name in other.names:
+            if name not in leaving_out:
+                self.put(name, other.read(name))
+        self._manifest = dataclasses.replace(
+            self._manifest, settings=other.settings, lineage=(*self._manifest.lineage, *other.lineage)
+        )
 
     def row(self, row: Row) -> None:
         """Stage a row of the ledger; it replaces the row of the same stage."""

@@ -64,9 +64,10 @@ def as_known(error: Exception) -> TledgeError:
         return MachineError(
             "out of memory", hint="Close other programs, or take a smaller batch (--batch-size)."
         )
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
     return TledgeError(
-        f"a fault of tledge: {type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})",
+        f"a fault of tledge: {type(error).__name__}: {error} ({place})",
         hint="Run it again with -vv and report the traceback; your files are as they were.",
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tledge.bundle import Row
+from tledge.bundle import Bundle, Row
 from tledge.progress import Progress
 
 FilePath = click.Path(path_type=Path)
@@ -30,41 +30,41 @@ class Output:
         print(json.dumps(document, ensure_ascii=False, allow_nan=False) if self.as_json else text)
 
 
-def subcommand(name: str, **extra: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def subcommand(name: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Return a decorator that makes a function `f(output, ...)` a command with the common options."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def run(as_json: bool, verbose: int, quiet: bool, **options: Any) -> Any:
-            output = Output(as_json, Progress(quiet=quiet))
             with warnings_hidden(unless=verbose > 0):
-                return function(output, **options)
+                return function(Output(as_json, Progress(quiet=quiet)), **options)
 
-        run.__doc__ = function.__doc__
-        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-        common = (
-            click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-            click.option(
-                "--config",
-                type=FilePath,
-                is_eager=True,
-                expose_value=False,
-                callback=_read_config,
-                help="Settings from a TOML file; flags win.",
-            ),
-            click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),
-            click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
-        )
-        for option in reversed(common):
-            option(run)
-        made: click.Command = click.command(name, context_settings={"show_default": True}, **extra)(run)
-        return made
+        command: click.Command = click.command(name, context_settings={"show_default": True})(function)
+        command.callback = run
+        command.params += _common()
+        return command
 
     return decorate
 
 
+def _common() -> list[click.Parameter]:
+    return [
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on standard output."),
+        click.Option(
+            ["--config"],
+            type=FilePath,
+            is_eager=True,
+            expose_value=False,
+            callback=_read_config,
+            help="Settings from a TOML file; flags win.",
+        ),
+        click.Option(["-v", "--verbose"], count=True, help="Say more; -vv shows tracebacks."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="No progress on standard error."),
+    ]
+
+
 @contextmanager
 def warnings_hidden(*, unless: bool) -> Iterator[None]:
-    """Hide Python's warnings while the block runs: they are meant for programmers, and come back with `-v`."""
+    """Hide Python's warnings while the block runs: they are for programmers, and come back with `-v`."""
     with warnings.catch_warnings():
         if not unless:
             warnings.simplefilter("ignore")
@@ -121,3 +121,15 @@ def ledger(rows: Sequence[Row]) -> str:
             for row in rows
         ],
     )
+
+
+def stage_answer(bundle: Bundle, rows: Sequence[Row], seconds: float) -> tuple[dict[str, Any], str]:
+    """Return the answer of a command that scores stages: `rows` are its own, last in the bundle's ledger."""
+    own = {row.stage for row in rows}
+    every = [row for row in bundle.ledger if row.stage not in own] + list(rows)
+    document = {
+        "bundle": str(bundle.path),
+        "ledger": [row.as_dict() for row in every],
+        "seconds": round(seconds, 3),
+    }
+    return document, f"{ledger(every)}\n\n{bundle.path}: done in {seconds:.1f} s"

@@ -1,0 +1,37 @@
+"""`tledge import`: a bundle out of a classifier trained elsewhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from tledge.cli.options import FilePath, Output, stage_answer, subcommand
+
+
+@subcommand("import")
+@click.argument("model", type=FilePath)
+@click.option("-o", "--out", type=FilePath, required=True, help="Where the bundle goes, NAME.tledge.")
+@click.option("--labels", type=FilePath, help="Class names, one a line; default: the model's own metadata.")
+@click.option("--spec", type=FilePath, help="preprocess.json; default: the model's own metadata.")
+@click.option("--force", is_flag=True, help="Replace a finished bundle that is in the way.")
+def command(
+    output: Output, model: Path, out: Path, labels: Path | None, spec: Path | None, force: bool
+) -> None:
+    """Make a bundle out of MODEL.onnx, an image classifier trained elsewhere. Needs no torch."""
+    from tledge.bundle.foreign import import_onnx
+    from tledge.runtime import open_session
+
+    started = time.monotonic()
+    bundle = import_onnx(
+        model,
+        out,
+        labels=labels,
+        spec=spec,
+        open_graph=lambda path: open_session(path, "onnxruntime"),
+        force=force,
+    )
+    document, text = stage_answer(bundle, bundle.ledger, time.monotonic() - started)
+    hint = f"imported into {bundle.path}; `tledge evaluate {bundle.path} DATA` scores it on labelled images"
+    output.show(document, text if bundle.ledger else hint)

@@ -1,0 +1,1 @@
+"""Taking things out of a bundle for where they will run."""
