@@ -52,7 +52,7 @@ def find(name: str) -> Backend:
     near = difflib.get_close_matches(name, BACKENDS, n=1, cutoff=0.4)
     raise UsageError(
         f"there is no backend {name!r}",
-        hint=(f"did you mean {near[0]}? " if near else "") + f"the backends are {', '.join(BACKENDS)}",
+        hint=(f"Did you mean {near[0]}? " if near else "") + f"The backends are {', '.join(BACKENDS)}.",
     )
 
 
@@ -97,12 +97,12 @@ def open_session(
     chosen = find(backend)
     if threads is not None and threads < 1:
         raise UsageError(
-            f"threads is {threads}", hint="give 1 or more, or leave it out for the number of physical cores"
+            f"threads is {threads}", hint="Give 1 or more, or leave it out for the number of physical cores."
         )
     reason = missing(backend)
     if reason is not None:
         raise MachineError(
-            f"the backend {backend} cannot run here: {reason}", hint="`tledge doctor` lists what can run"
+            f"the backend {backend} cannot run here: {reason}", hint="`tledge doctor` lists what can run."
         )
     module = import_module(f"tledge.runtime.{chosen.library}")
     session: Session = module.open_graph(

@@ -62,17 +62,6 @@ def physical_cores() -> int:
 
 
 @lru_cache(maxsize=1)
-def cpu_model() -> str:
-    """Return the CPU's name; on arm64, where the kernel gives none, that of the board or the architecture."""
-    for line in _read("/proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Hardware") and value.strip():
-            return value.strip()
-    board = _read("/proc/device-tree/model").rstrip("\0")
-    return board or platform.processor() or platform.machine()
-
-
-@lru_cache(maxsize=1)
 def cpu_flags() -> frozenset[str]:
     """Return the CPU's feature flags as the kernel names them ("avx2", "avx512_vnni", "asimddp")."""
     for line in _read("/proc/cpuinfo").splitlines():

@@ -52,12 +52,10 @@ class Session:
     input_shape: tuple[int | None, ...]
     input_dtype: str
     classes: int
-    infer: Callable[
-        [Array], Array
-    ]  # the backend's own call: a contiguous tensor of a batch the graph takes, a fresh array back
+    infer: Callable[[Array], Array]  # the library's own call: a contiguous tensor in, a fresh array out
 
     def run(self, x: Array) -> NDArray[np.float32]:
-        """Return logits, float32 N x classes, a fresh array, for the input tensor `x` (shaped as `input_shape`).
+        """Return logits, float32 N x classes, a fresh array, for the input tensor `x`.
 
         A graph of fixed batch is run as often as needed, its last batch filled up with copies of the last
         image. InputError: `x` has another shape or dtype than the graph takes.
@@ -98,11 +96,11 @@ def error_path(onnx: bytes | Path) -> Path | None:
 def check_source(onnx: bytes | Path) -> None:
     """Refuse, before a library sees it, a graph that is missing or empty (InputError)."""
     if isinstance(onnx, Path) and not onnx.is_file():
-        raise InputError(f"there is no file {onnx}", hint="give the path of an ONNX file", path=onnx)
+        raise InputError(f"there is no file {onnx}", hint="Give the path of an ONNX file.", path=onnx)
     size = onnx.stat().st_size if isinstance(onnx, Path) else len(onnx)
     if size == 0:
         raise InputError(
-            f"{source_name(onnx)} is empty (0 bytes)", hint="export or copy it again", path=error_path(onnx)
+            f"{source_name(onnx)} is empty (0 bytes)", hint="Export or copy it again.", path=error_path(onnx)
         )
 
 
@@ -120,21 +118,21 @@ def check_ports(onnx: bytes | Path, inputs: Sequence[Port], outputs: Sequence[Po
         listed = "; ".join(map(str, inputs)) or "none"
         raise refuse(
             f"has {len(inputs)} inputs, where an image classifier has one ({listed})",
-            "export the network with the image as its only input",
+            "Export the network with the image as its only input.",
         )
     image = inputs[0]
     channels = (image.shape[1], image.shape[3]) if len(image.shape) == 4 else ()
     if 3 not in channels and None not in channels:
         raise refuse(
-            f"has no image input: its input is {image}", "the input must be N x 3 x H x W, or N x H x W x 3"
+            f"has no image input: its input is {image}", "The input must be N x 3 x H x W, or N x H x W x 3."
         )
     if image.dtype not in INPUT_TYPES:
-        raise refuse(f"takes {image}", f"the input must be one of {', '.join(INPUT_TYPES)}")
+        raise refuse(f"takes {image}", f"The input must be one of {', '.join(INPUT_TYPES)}.")
     if len(outputs) != 1:
         listed = "; ".join(map(str, outputs)) or "none"
         raise refuse(
             f"has {len(outputs)} outputs, where a classifier has one ({listed})",
-            "export the network with the logits as its only output",
+            "Export the network with the logits as its only output.",
         )
     logits = outputs[0]
     if (
@@ -142,7 +140,7 @@ def check_ports(onnx: bytes | Path, inputs: Sequence[Port], outputs: Sequence[Po
         or len(logits.shape) < 2
         or any(s not in (1, None) for s in logits.shape[2:])
     ):
-        raise refuse(f"gives {logits}", "the output must be logits: a floating-point tensor, N x classes")
+        raise refuse(f"gives {logits}", "The output must be logits: a floating-point tensor, N x classes.")
     return image, logits
 
 
@@ -166,7 +164,7 @@ def count_classes(
         if logits.shape[1] is None:
             raise InputError(
                 f"{source_name(onnx)} gives neither image size ({image}) nor number of classes ({logits})",
-                hint="export it with a fixed height and width",
+                hint="Export it with a fixed height and width.",
                 path=error_path(onnx),
             )
         return logits.shape[1]
@@ -174,7 +172,7 @@ def count_classes(
     if answer.shape[:1] != (sizes[0],) or answer.ndim < 2 or answer.size != sizes[0] * answer.shape[1]:
         raise InputError(
             f"{source_name(onnx)} answers {tuple(sizes)} with {answer.shape}, not N x classes",
-            hint="export the network with the logits as its only output",
+            hint="Export the network with the logits as its only output.",
             path=error_path(onnx),
         )
     return int(answer.shape[1])

@@ -1,0 +1,88 @@
+"""Which variant on which backend `auto` takes: a written order, from what the bundle's ledger says.
+
+Nothing is timed, so that the same bundle on the same kind of machine always answers the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tledge.bundle import Bundle
+from tledge.errors import BundleError, UsageError
+from tledge.runtime import backends, machine
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of the order: what is taken, on which machines, and why it stands where it does."""
+
+    variant: str
+    backend: str
+    needs: str  # "any"; "x86"; "int8": x86 with an exact INT8 dot product
+    because: str
+
+
+ORDER = (
+    Choice("int8-cpu", "openvino", "int8", "fastest: 2.0 ms an image (Lite0, one thread)"),
+    Choice("int8-cpu", "onnxruntime", "int8", "2.5 ms, and the library that is always there"),
+    Choice("fp32", "openvino", "x86", "4.7 ms: float32 where INT8 was not calibrated or lost too much"),
+    Choice("fp32", "onnxruntime", "any", "4.9 ms: the reference that every other stage is compared with"),
+)
+REFERENCE = ORDER[-1]
+
+
+def choose(bundle: Bundle, backend: str = "auto", variant: str = "auto") -> tuple[str, str]:
+    """Return (backend, variant): what was named, and for "auto" the first that fits of `ORDER`.
+
+    Something fits if the machine can run it, the bundle holds it, and it was scored and passed its gate. The
+    reference needs no gate. What is named is taken even if it failed its gate: that is a decision of the
+    user's. Raises UsageError (unknown backend or variant), BundleError (the bundle has no such variant).
+    """
+    if backend != "auto":
+        backends.find(backend)
+    if variant != "auto" and variant not in bundle.variants:
+        raise _no_variant(bundle, variant)
+    if backend != "auto" and variant != "auto":
+        return backend, variant
+    for choice in ORDER:
+        if (
+            backend in ("auto", choice.backend)
+            and variant in ("auto", choice.variant)
+            and _fits(bundle, choice)
+        ):
+            return choice.backend, choice.variant
+    # Named, and on no line of the order that fits: the reference's half for the other.
+    pair = (
+        REFERENCE.backend if backend == "auto" else backend,
+        REFERENCE.variant if variant == "auto" else variant,
+    )
+    if pair[1] not in bundle.variants:
+        raise _no_variant(bundle, pair[1])
+    return pair
+
+
+def _fits(bundle: Bundle, choice: Choice) -> bool:
+    if choice.needs != "any" and not machine.is_x86():
+        return False
+    if choice.needs == "int8" and not machine.has_int8_dot_product():
+        return False
+    if choice.variant not in bundle.variants or backends.missing(choice.backend) is not None:
+        return False
+    return choice == REFERENCE or passed(bundle, f"{choice.variant}@{choice.backend}")
+
+
+def passed(bundle: Bundle, stage: str) -> bool:
+    """Tell whether a stage was scored and passed its gate."""
+    return bundle.row(stage) is not None
+
+
+def _no_variant(bundle: Bundle, variant: str) -> UsageError | BundleError:
+    known = ("fp32", "fp16", "int8", "int8-cpu")
+    if variant not in known:
+        return UsageError(f"there is no variant {variant!r}", hint=f"The variants are {', '.join(known)}.")
+    there = ", ".join(bundle.variants) or "none"
+    return BundleError(
+        f"{bundle.path} has no variant {variant}; it has {there}",
+        hint=f"`tledge calibrate {bundle.path}` makes the variants other than fp32.",
+        path=bundle.path,
+    )
