@@ -27,7 +27,7 @@ from tledge.runtime.session import (
     source_name,
 )
 
-NUMPY_TYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", "i8": "int8"}
+NUMPY_TYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}
 
 
@@ -137,16 +137,15 @@ def explain(onnx: bytes | Path, text: str, version: str) -> TledgeError:
             hint="It is cut short, damaged, or of another format: export or copy it again.",
             path=path,
         )
-    operator = re.search(r"does not support the following ONNX operations:\s*(\S+)", text)
+    operator = re.search(r"No conversion rule found for operations:\s*(\S+)", text)
     if operator:
         return InputError(
             f"{name} uses the operator {operator[1].rstrip(',')}, which OpenVINO {short} does not know",
             hint="Export the network with standard ONNX operators, or use --backend onnxruntime.",
             path=path,
         )
-    lines = [
-        line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Exception from")
-    ]
+    # The first lines say where in OpenVINO's own sources the error was raised.
+    lines = [s for s in map(str.strip, text.splitlines()) if s and not re.match("Exception from|Check '", s)]
     return InputError(
         f"OpenVINO {short} cannot open {name}: {lines[0] if lines else text.strip()}",
         hint="Check the graph with onnx.checker.check_model, or use --backend onnxruntime.",
