@@ -30,7 +30,6 @@ def guarded(command: click.Command, words: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         result = command.main(words, prog_name="tledge", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
@@ -40,10 +39,6 @@ def guarded(command: click.Command, words: list[str]) -> int:
     except Terminated:
         print("tledge: terminated", file=sys.stderr)
         return TERMINATED
-    except BrokenPipeError:
-        # Whoever read our output has gone (`... | head`); the interpreter must not flush into the pipe again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if traced:
             traceback.print_exc()

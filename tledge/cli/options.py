@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +37,15 @@ def subcommand(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def run(as_json: bool, verbose: int, quiet: bool, **options: Any) -> Any:
-            with warnings_hidden(unless=verbose > 0):
-                return function(Output(as_json, Progress(quiet=quiet)), **options)
+            try:
+                with warnings_hidden(unless=verbose > 0):
+                    result = function(Output(as_json, Progress(quiet=quiet)), **options)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                # Whoever read our output has gone (`... | head`): the interpreter must not flush into it again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
+            return result
 
         command: click.Command = click.command(name, context_settings={"show_default": True})(function)
         command.callback = run
