@@ -42,7 +42,7 @@ def subcommand(name: str) -> Callable[[Callable[..., Any]], click.Command]:
                     result = function(Output(as_json, Progress(quiet=quiet)), **options)
                 sys.stdout.flush()
             except BrokenPipeError:
-                # Whoever read our output has gone (`... | head`): the interpreter must not flush into it again.
+                # Whoever read our output has gone (`... | head`): do not flush into it again at exit.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
             return result
