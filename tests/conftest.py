@@ -15,3 +15,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder} (set TLEDGE_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small data set of real photos: crops of the two that scikit-learn carries, as JPEG files.
+
+    photos/train/{china,flower}: 24 each; photos/val: 8 each, from the other half of each photo.
+    """
+    datasets = pytest.importorskip("sklearn.datasets")
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("data") / "photos"
+    random = np.random.default_rng(0)
+    for name in ("china", "flower"):
+        photo = datasets.load_sample_image(f"{name}.jpg")
+        middle = photo.shape[1] // 2
+        for split, count, half in (("train", 24, photo[:, :middle]), ("val", 8, photo[:, middle:])):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                height, width = random.integers(90, 200, 2)
+                top = random.integers(0, half.shape[0] - height)
+                left = random.integers(0, half.shape[1] - width)
+                crop = half[top : top + height, left : left + width]
+                Image.fromarray(crop).save(folder / f"{index:02d}.jpg", quality=90)
+    return root

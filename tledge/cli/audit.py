@@ -12,7 +12,7 @@ from tledge.cli.options import FilePath, Output, subcommand
 @subcommand("audit")
 @click.argument("data", type=FilePath)
 def command(output: Output, data: Path) -> None:
-    """Look at every image in DATA: unreadable, duplicate and leaked files, small classes, odd modes and sizes."""
+    """Look at every image in DATA: unreadable, duplicate and leaked files, small classes, odd sizes."""
     from tledge.data import audit, find
 
     report = audit.audit(find(data), progress=output.progress)

@@ -1,0 +1,78 @@
+"""Every `tledge` command that README.md and docs/ show is run, in the order of the page, as a user would.
+
+Flags that only shorten a run are added (see SHORTER): one epoch, half a second of bench.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# benchmarks.md shows how each figure was made, on data that is not part of the project: flags are checked only.
+NOT_RUN = {"benchmarks.md", "jetson.md", "engines.md"}
+SHORTER = {"finetune": ["--epochs", "1"], "bench": ["--duration", "0.2", "--force"], "demo": None}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of each command line in the page's code blocks that starts with `tledge`."""
+    found = []
+    for block in re.findall(
+        r"^```(?:sh|bash|console)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M
+    ):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] == ["tledge"]:
+                found.append(words[1:])
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_flags_that_a_page_shows_exist(page: Path) -> None:
+    from tledge.cli import COMMANDS, cli
+
+    for words in commands(page):
+        if words[0].startswith("-"):
+            continue
+        assert words[0] in COMMANDS, f"{page.name}: tledge {words[0]}"
+        command = cli.get_command(None, words[0])  # type: ignore[arg-type]
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        for word in words[1:]:
+            if word.startswith("-") and word != "-":
+                assert word.partition("=")[0] in known, f"{page.name}: tledge {' '.join(words)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in NOT_RUN], ids=lambda page: page.name)
+def test_the_commands_of_a_page_run(page: Path, photos: Path, tmp_path: Path) -> None:
+    lines = [words for words in commands(page) if SHORTER.get(words[0], []) is not None]
+    if not lines:
+        pytest.skip("shows no command")
+    shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(next((photos / "val" / "flower").iterdir()), tmp_path / "rose.jpg")
+    (tmp_path / "tledge.toml").write_text('[finetune]\nbackbone = "tledge:cnn"\nimage-size = 32\n')
+    if not any(words[0] == "finetune" and "photos.tledge" in words for words in lines):
+        run(tmp_path, ["finetune", "photos", "-o", "photos.tledge", "--config", "tledge.toml"])
+    for words in lines:
+        if words[0] == "import":
+            run(tmp_path, ["export", "photos.tledge", "--for", "onnx", "-o", "model.onnx"])
+            shutil.copy(tmp_path / "photos.tledge" / "labels.txt", tmp_path)
+            shutil.copy(tmp_path / "photos.tledge" / "preprocess.json", tmp_path)
+        if words[0] == "finetune" and (tmp_path / words[words.index("-o") + 1]).exists():
+            words = [*words, "--force"]
+        run(tmp_path, words)
+
+
+def run(folder: Path, words: list[str]) -> None:
+    words = [*words, *(SHORTER.get(words[0]) or [])]
+    command = [sys.executable, "-m", "tledge", *words]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+    assert result.returncode == 0, f"tledge {' '.join(words)}\n{result.stdout}\n{result.stderr}"
+    assert "Traceback" not in result.stderr
