@@ -65,9 +65,8 @@ def test_the_commands_of_a_page_run(page: Path, photos: Path, tmp_path: Path) ->
             run(tmp_path, ["export", "photos.tledge", "--for", "onnx", "-o", "model.onnx"])
             shutil.copy(tmp_path / "photos.tledge" / "labels.txt", tmp_path)
             shutil.copy(tmp_path / "photos.tledge" / "preprocess.json", tmp_path)
-        if words[0] == "finetune" and (tmp_path / words[words.index("-o") + 1]).exists():
-            words = [*words, "--force"]
-        run(tmp_path, words)
+        again = words[0] == "finetune" and (tmp_path / words[words.index("-o") + 1]).exists()
+        run(tmp_path, [*words, "--force"] if again else words)
 
 
 def run(folder: Path, words: list[str]) -> None:
