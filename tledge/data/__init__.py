@@ -1,0 +1,1 @@
+"""Finding, auditing, splitting and decoding images."""
