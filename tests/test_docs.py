@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# benchmarks.md shows how each figure was made, on data that is not part of the project: flags are checked only.
+# benchmarks.md shows how each figure was made, on data outside the project: flags are checked only.
 NOT_RUN = {"benchmarks.md", "jetson.md", "engines.md"}
 SHORTER = {"finetune": ["--epochs", "1"], "bench": ["--duration", "0.2", "--force"], "demo": None}
 

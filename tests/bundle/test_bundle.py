@@ -119,9 +119,13 @@ def test_unsafe_names_are_refused(bundle: Bundle, name: str) -> None:
 
 
 def test_nothing_staged_is_real_before_commit(bundle: Bundle) -> None:
-    with pytest.raises(RuntimeError), bundle.writing() as writer:
-        writer.put("labels.txt", b"other\n")
-        raise RuntimeError("interrupted")
+    def interrupted() -> None:
+        with bundle.writing() as writer:
+            writer.put("labels.txt", b"other\n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert Bundle.open(bundle.path).labels == ("cat", "dog")
     assert not (bundle.path / ".pending").exists()
 
@@ -148,6 +152,10 @@ def test_creation_refuses_what_is_in_the_way(bundle: Bundle, tmp_path: Path) -> 
         Bundle.create(bundle.path)
     assert "--force" in error.value.hint
     unfinished = Bundle.create(tmp_path / "b.tledge")
+    assert Bundle.create(unfinished.path).names == ()  # it holds nothing yet
+    with unfinished.writing() as writer:
+        writer.put("labels.txt", b"a\nb\n")
+        writer.commit("finetune")
     with pytest.raises(UsageError, match="an unfinished bundle") as error:
         Bundle.create(unfinished.path)
     assert "--resume" in error.value.hint

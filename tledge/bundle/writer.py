@@ -205,8 +205,10 @@ def create(path: Path, *, force: bool = False, resume: bool = False) -> Bundle:
         raise UsageError(
             f"{path} is in the way, and is no bundle", hint="Give another place with -o.", path=path
         )
-    unfinished = read_manifest(path).state == "unfinished"
-    if resume and unfinished:
+    manifest = read_manifest(path)
+    unfinished = manifest.state == "unfinished"
+    # A bundle that a command was stopped in before its first commit holds nothing that could be lost.
+    if unfinished and (resume or not manifest.files):
         return Bundle.open(path)
     if not force:
         hint = (
