@@ -26,5 +26,5 @@ def normalisation(spec: Spec) -> npt.NDArray[np.generic]:
         return table
     # A value beyond the range of float16 becomes infinite, as everywhere in float16 arithmetic.
     with np.errstate(over="ignore"):
-        table = exact.astype(spec.dtype)
-    return table
+        rounded: npt.NDArray[np.generic] = exact.astype(spec.dtype)
+        return rounded

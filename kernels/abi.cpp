@@ -1,0 +1,162 @@
+#include "abi.h"
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+
+#include "plan.h"
+#include "pool.h"
+#include "resample.h"
+
+namespace {
+
+using tledge::Plan;
+using tledge::Table;
+
+constexpr int kInvalid = -1;
+constexpr int kNoMemory = -2;
+constexpr int kLargestSource = 1 << 20;
+constexpr int kLargestOutput = 1 << 14;
+// Source bytes below which a second thread costs more than it saves.
+constexpr int64_t kWorthAThread = 512 * 1024;
+
+bool inside(int64_t low, int64_t value, int64_t high) { return low <= value && value <= high; }
+
+bool makes_sense(const tledge_geometry& g) {
+    bool good = inside(1, g.source_width, kLargestSource) && inside(1, g.source_height, kLargestSource) &&
+                g.resized_width >= 1 && g.resized_height >= 1 && inside(1, g.output_width, kLargestOutput) &&
+                inside(1, g.output_height, kLargestOutput) && g.width >= 1 && g.height >= 1 && g.left >= 0 &&
+                g.top >= 0 && g.pad_left >= 0 && g.pad_top >= 0 && inside(0, g.filter, 5);
+    good = good && static_cast<int64_t>(g.left) + g.width <= g.resized_width &&
+           static_cast<int64_t>(g.top) + g.height <= g.resized_height &&
+           static_cast<int64_t>(g.pad_left) + g.width <= g.output_width &&
+           static_cast<int64_t>(g.pad_top) + g.height <= g.output_height;
+    for (int c = 0; c < 3; ++c) good = good && inside(0, g.order[c], 2) && inside(0, g.fill[c], 255);
+    return good;
+}
+
+bool fits(const Plan& plan, const uint8_t* pixels, int64_t stride, const void* out) {
+    return pixels != nullptr && out != nullptr && stride >= 3 * static_cast<int64_t>(plan.geometry.source_width);
+}
+
+struct Bands {
+    const Plan* plan;
+    const Table* table;
+    const uint8_t* pixels;
+    size_t stride;
+    void* out;
+    int bands;
+    std::atomic<bool> failed{false};
+
+    // Runs on any thread of the pool, so that no exception may leave it.
+    static void work(void* context, int band) {
+        Bands& all = *static_cast<Bands*>(context);
+        const int64_t rows = all.plan->geometry.output_height;
+        const int begin = static_cast<int>(rows * band / all.bands);
+        const int end = static_cast<int>(rows * (band + 1) / all.bands);
+        try {
+            tledge::run_rows(*all.plan, all.table, all.pixels, all.stride, all.out, begin, end);
+        } catch (const std::bad_alloc&) {
+            all.failed = true;
+        }
+    }
+};
+
+struct Batch {
+    const void* const* plans;
+    const Table* table;
+    const uint8_t* const* pixels;
+    const int64_t* strides;
+    uint8_t* out;
+    std::atomic<bool> failed{false};
+
+    static void work(void* context, int i) {
+        Batch& all = *static_cast<Batch*>(context);
+        const Plan& plan = *static_cast<const Plan*>(all.plans[i]);
+        const tledge_geometry& g = plan.geometry;
+        const size_t bytes = static_cast<size_t>(3) * all.table->bytes * g.output_width * g.output_height;
+        try {
+            tledge::run_rows(plan, all.table, all.pixels[i], all.strides[i], all.out + i * bytes, 0, g.output_height);
+        } catch (const std::bad_alloc&) {
+            all.failed = true;
+        }
+    }
+};
+
+template <typename Work>
+int share(int count, int threads, Work& work) {
+    try {
+        tledge::parallel_for(count, threads, Work::work, &work);
+    } catch (const std::bad_alloc&) {
+        return kNoMemory;
+    }
+    return work.failed ? kNoMemory : 0;
+}
+
+}  // namespace
+
+extern "C" {
+
+int tledge_abi_version(void) { return TLEDGE_ABI_VERSION; }
+
+const char* tledge_set_name(int index) {
+    const tledge::RowKernels* set = tledge::row_kernels(index);
+    return set == nullptr ? nullptr : set->name;
+}
+
+int tledge_set_runs_here(int index) { return tledge::row_kernels_run_here(index) ? 1 : 0; }
+
+void* tledge_plan_new(const tledge_geometry* geometry, int set) {
+    if (geometry == nullptr || !makes_sense(*geometry) || !tledge::row_kernels_run_here(set)) return nullptr;
+    try {
+        return new Plan(*geometry, *tledge::row_kernels(set));
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void tledge_plan_free(void* plan) { delete static_cast<Plan*>(plan); }
+
+void* tledge_table_new(const void* entries, int bytes) {
+    if (entries == nullptr || (bytes != 1 && bytes != 2 && bytes != 4)) return nullptr;
+    try {
+        return new Table(entries, bytes);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void tledge_table_free(void* table) { delete static_cast<Table*>(table); }
+
+int tledge_run(const void* plan, const void* table, const uint8_t* pixels, int64_t stride, void* out, int threads) {
+    const Plan* known = static_cast<const Plan*>(plan);
+    if (known == nullptr || !fits(*known, pixels, stride, out)) return kInvalid;
+    const int64_t window = static_cast<int64_t>(known->x.highest - known->x.lowest) * 3 * (known->y.highest - known->y.lowest);
+    const int useful = static_cast<int>(std::min<int64_t>(threads, 1 + window / kWorthAThread));
+    const int bands = std::max(1, std::min(useful, known->geometry.output_height));
+    Bands work{known, static_cast<const Table*>(table), pixels, static_cast<size_t>(stride), out, bands};
+    return share(bands, bands, work);
+}
+
+int tledge_run_batch(int count, const void* const* plans, const void* table, const uint8_t* const* pixels,
+                     const int64_t* strides, void* out, int threads) {
+    if (count < 0 || table == nullptr) return kInvalid;
+    for (int i = 0; i < count; ++i) {
+        if (plans[i] == nullptr || !fits(*static_cast<const Plan*>(plans[i]), pixels[i], strides[i], out)) return kInvalid;
+    }
+    Batch work{plans, static_cast<const Table*>(table), pixels, strides, static_cast<uint8_t*>(out)};
+    return share(count, threads, work);
+}
+
+int tledge_normalise(int set, const void* table, const uint8_t* samples, int64_t pixels, int channels_last,
+                     const int32_t* order, void* out) {
+    if (!tledge::row_kernels_run_here(set) || table == nullptr || pixels < 0 || order == nullptr) return kInvalid;
+    for (int c = 0; c < 3; ++c) {
+        if (!inside(0, order[c], 2)) return kInvalid;
+    }
+    tledge::normalise(*tledge::row_kernels(set), *static_cast<const Table*>(table), samples,
+                      static_cast<size_t>(pixels), channels_last != 0, order, out);
+    return 0;
+}
+
+}  // extern "C"

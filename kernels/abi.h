@@ -1,0 +1,63 @@
+/* The C interface of the kernels.
+ *
+ * Pixels are 8-bit, red first, 3 bytes a pixel, rows `stride` bytes apart (stride >= 3 * width). A plan belongs
+ * to one geometry and one instruction set and is only read afterwards: any number of threads may run it at
+ * once. Functions return 0, or a negative number for an argument that makes no sense; those that return a
+ * pointer return NULL then, or where memory is short.
+ */
+#ifndef TLEDGE_ABI_H
+#define TLEDGE_ABI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TLEDGE_ABI_VERSION 1
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+#define TLEDGE_API __attribute__((visibility("default")))
+
+/* What is resized to what, where the window lies in it, and where that lies in the output; all in pixels. */
+typedef struct tledge_geometry {
+    int32_t source_width, source_height;
+    int32_t resized_width, resized_height;
+    int32_t left, top, width, height;
+    int32_t output_width, output_height, pad_left, pad_top;
+    int32_t filter;          /* 0 nearest, 1 box, 2 bilinear, 3 hamming, 4 bicubic, 5 lanczos */
+    int32_t channels_last;   /* 0: three planes; 1: interleaved */
+    int32_t order[3];        /* the tensor's channel i is the image's channel order[i] */
+    int32_t fill[3];         /* of the border: red, green, blue */
+} tledge_geometry;
+
+TLEDGE_API int tledge_abi_version(void);
+
+/* The instruction sets compiled in, best first. name: NULL past the last. */
+TLEDGE_API const char* tledge_set_name(int index);
+TLEDGE_API int tledge_set_runs_here(int index);
+
+TLEDGE_API void* tledge_plan_new(const tledge_geometry* geometry, int set);
+TLEDGE_API void tledge_plan_free(void* plan);
+
+/* 3 x 256 entries of 1, 2 or 4 bytes, first index the tensor's channel; copied. */
+TLEDGE_API void* tledge_table_new(const void* entries, int bytes);
+TLEDGE_API void tledge_table_free(void* table);
+
+/* One image to one tensor, its rows shared among `threads` threads. */
+TLEDGE_API int tledge_run(const void* plan, const void* table, const uint8_t* pixels, int64_t stride, void* out,
+                          int threads);
+
+/* `count` images, each with its own plan, to tensors that follow one another, shared among `threads`. */
+TLEDGE_API int tledge_run_batch(int count, const void* const* plans, const void* table,
+                                const uint8_t* const* pixels, const int64_t* strides, void* out, int threads);
+
+/* One packed image of `pixels` pixels to a tensor, without resampling. order: as in the geometry. */
+TLEDGE_API int tledge_normalise(int set, const void* table, const uint8_t* samples, int64_t pixels,
+                                int channels_last, const int32_t* order, void* out);
+
+#if defined(__cplusplus)
+}
+#endif
+
+#endif

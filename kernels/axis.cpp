@@ -1,0 +1,144 @@
+// Pillow's precompute_coeffs and normalize_coeffs_8bpc (src/libImaging/Resample.c), and the table of its
+// nearest-neighbour path (ImagingScaleAffine, Geometry.c), operation by operation: a double rounded elsewhere
+// could move a coefficient by one.
+#include "axis.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lines.h"
+
+namespace tledge {
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+
+double box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
+
+double bilinear(double x) {
+    if (x < 0.0) x = -x;
+    return x < 1.0 ? 1.0 - x : 0.0;
+}
+
+double hamming(double x) {
+    if (x < 0.0) x = -x;
+    if (x == 0.0) return 1.0;
+    if (x >= 1.0) return 0.0;
+    x = x * kPi;
+    // The constants are floats there.
+    return std::sin(x) / x * (0.54f + 0.46f * std::cos(x));
+}
+
+double bicubic(double x) {
+    constexpr double a = -0.5;
+    if (x < 0.0) x = -x;
+    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0.0;
+}
+
+double sinc(double x) {
+    if (x == 0.0) return 1.0;
+    x = x * kPi;
+    return std::sin(x) / x;
+}
+
+double lanczos(double x) { return -3.0 <= x && x < 3.0 ? sinc(x) * sinc(x / 3) : 0.0; }
+
+struct Kernel {
+    double (*weight)(double);
+    double support;
+};
+
+Kernel kernel_of(Filter filter) {
+    switch (filter) {
+        case Filter::box: return {box, 0.5};
+        case Filter::hamming: return {hamming, 1.0};
+        case Filter::bicubic: return {bicubic, 2.0};
+        case Filter::lanczos: return {lanczos, 3.0};
+        default: return {bilinear, 1.0};
+    }
+}
+
+// Pillow adds the step output by output, from the first one of the whole image.
+void fill_nearest(Axis& axis, int source, int resized, int begin) {
+    const double step = static_cast<double>(source) / resized;
+    double position = 0.0 + step * 0.5;
+    axis.stride = 1;
+    axis.weights.assign(axis.outputs, 1 << kPrecision);
+    for (int i = 0; i < begin; ++i) position += step;
+    for (int i = 0; i < axis.outputs; ++i, position += step) {
+        axis.first[i] = std::min(static_cast<int>(position), source - 1);
+        axis.count[i] = 1;
+    }
+}
+
+// Leaving zeros out can make one output begin behind the next; some of them are put back.
+void keep_in_order(Axis& axis) {
+    for (int i = axis.outputs - 2; i >= 0; --i) {
+        const int back = axis.first[i] - axis.first[i + 1];
+        if (back <= 0) continue;
+        int32_t* weights = axis.weights.data() + static_cast<size_t>(i) * axis.stride;
+        std::copy_backward(weights, weights + axis.count[i], weights + axis.count[i] + back);
+        std::fill(weights, weights + back, 0);
+        axis.first[i] -= back;
+        axis.count[i] += back;
+    }
+}
+
+void fill_filtered(Axis& axis, int source, int resized, int begin, Kernel kernel) {
+    const double scale = static_cast<double>(source) / resized;
+    const double filter_scale = scale < 1.0 ? 1.0 : scale;
+    const double support = kernel.support * filter_scale;
+    const double inverse = 1.0 / filter_scale;
+    const int taps = static_cast<int>(std::ceil(support)) * 2 + 1;
+    std::vector<double> weights(taps);
+    axis.stride = std::min(taps, source);
+    axis.weights.assign(static_cast<size_t>(axis.outputs) * axis.stride, 0);
+    for (int i = 0; i < axis.outputs; ++i) {
+        const double centre = 0.0 + (static_cast<double>(begin) + i + 0.5) * scale;
+        int first = std::max(static_cast<int>(centre - support + 0.5), 0);
+        int count = std::min(static_cast<int>(centre + support + 0.5), source) - first;
+        double total = 0.0;
+        for (int x = 0; x < count; ++x) {
+            weights[x] = kernel.weight((x + first - centre + 0.5) * inverse);
+            total += weights[x];
+        }
+        int32_t* fixed = axis.weights.data() + static_cast<size_t>(i) * axis.stride;
+        for (int x = 0; x < count; ++x) {
+            const double weight = total != 0.0 ? weights[x] / total : weights[x];
+            const double scaled = weight * (1 << kPrecision);
+            fixed[x] = static_cast<int>(weight < 0 ? -0.5 + scaled : 0.5 + scaled);
+        }
+        while (count > 1 && fixed[count - 1] == 0) --count;
+        int skipped = 0;
+        while (skipped < count - 1 && fixed[skipped] == 0) ++skipped;
+        std::copy(fixed + skipped, fixed + count, fixed);
+        std::fill(fixed + count - skipped, fixed + count, 0);
+        axis.first[i] = first + skipped;
+        axis.count[i] = count - skipped;
+    }
+    keep_in_order(axis);
+}
+
+}  // namespace
+
+Axis make_axis(int source, int resized, int begin, int outputs, Filter filter) {
+    Axis axis;
+    axis.outputs = outputs;
+    axis.first.resize(outputs);
+    axis.count.resize(outputs);
+    if (filter == Filter::nearest) {
+        fill_nearest(axis, source, resized, begin);
+    } else {
+        fill_filtered(axis, source, resized, begin, kernel_of(filter));
+    }
+    axis.lowest = source;
+    for (int i = 0; i < outputs; ++i) {
+        axis.lowest = std::min(axis.lowest, axis.first[i]);
+        axis.highest = std::max(axis.highest, axis.first[i] + axis.count[i]);
+    }
+    return axis;
+}
+
+}  // namespace tledge

@@ -1,0 +1,200 @@
+// Groups of source rows go through the horizontal pass when the first output row needs them, into a ring that
+// stays in the nearest cache; each output row is then summed, and emitted while it is still there.
+#include "resample.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tledge {
+namespace {
+
+constexpr int kMostRows = 4;  // of a group
+
+// What one thread works in: grown to the largest image so far, so that no frame allocates.
+struct Scratch {
+    std::vector<uint8_t> ring, edge, row;
+    std::vector<const uint8_t*> groups;
+
+    static uint8_t* at_least(std::vector<uint8_t>& buffer, size_t bytes) {
+        if (buffer.size() < bytes) buffer.resize(bytes);
+        return buffer.data();
+    }
+};
+
+thread_local Scratch scratch;
+
+// Hands out the rows of groups; a row whose loads would pass the image's last byte is copied first.
+class Rows {
+  public:
+    Rows(const Plan& plan, const uint8_t* pixels, size_t stride) : plan_(plan), pixels_(pixels), stride_(stride) {
+        const size_t width = 3 * static_cast<size_t>(plan.geometry.source_width);
+        end_ = stride * (plan.geometry.source_height - 1) + width;
+        used_ = std::min(width, plan.row_reach);
+        edge_stride_ = std::max(width, plan.row_reach);
+        edge_ = Scratch::at_least(scratch.edge, kMostRows * edge_stride_);
+    }
+
+    void of_group(int group, const uint8_t* rows[kMostRows]) const {
+        for (int i = 0; i < plan_.kernels->rows; ++i) {
+            const size_t offset = stride_ * plan_.source_row(group, i);
+            rows[i] = pixels_ + offset;
+            if (offset + plan_.row_reach <= end_) continue;
+            const size_t skipped = 3 * static_cast<size_t>(plan_.x.lowest);
+            std::memcpy(edge_ + i * edge_stride_ + skipped, rows[i] + skipped, used_ - skipped);
+            rows[i] = edge_ + i * edge_stride_;
+        }
+    }
+
+  private:
+    const Plan& plan_;
+    const uint8_t* pixels_;
+    size_t stride_, end_, used_, edge_stride_;
+    uint8_t* edge_;
+};
+
+// The horizontal pass, each group once, into a ring of as many groups as one output row reads.
+class Ring {
+  public:
+    Ring(const Plan& plan, const Rows& rows) : plan_(plan), rows_(rows), bytes_(plan.kernels->group_bytes(plan.x.outputs)) {
+        base_ = Scratch::at_least(scratch.ring, bytes_ * plan.most_groups + kSlack);
+        if (scratch.groups.size() < static_cast<size_t>(plan.most_groups)) scratch.groups.resize(plan.most_groups);
+    }
+
+    const uint8_t* const* groups_for(int row) {
+        const int first = plan_.first_group(row), count = plan_.groups_of(row);
+        for (next_ = std::max(next_, first); next_ < first + count; ++next_) {
+            const uint8_t* from[kMostRows];
+            rows_.of_group(next_, from);
+            plan_.kernels->horizontal(plan_.horizontal, from, slot(next_));
+        }
+        for (int i = 0; i < count; ++i) scratch.groups[i] = slot(first + i);
+        return scratch.groups.data();
+    }
+
+  private:
+    uint8_t* slot(int group) const { return base_ + bytes_ * (group % plan_.most_groups); }
+
+    const Plan& plan_;
+    const Rows& rows_;
+    size_t bytes_;
+    uint8_t* base_;
+    int next_ = 0;
+};
+
+template <typename T>
+void emit_interleaved(const Table& table, const int32_t* order, const uint8_t* samples, size_t count, void* out) {
+    T entries[3 * 256];
+    std::memcpy(entries, table.entries.data(), sizeof entries);
+    T* target = static_cast<T*>(out);
+    for (size_t i = 0; i < count; ++i) {
+        for (int c = 0; c < 3; ++c) target[3 * i + c] = entries[256 * c + samples[3 * i + order[c]]];
+    }
+}
+
+void emit_interleaved(const Table& table, const int32_t* order, const uint8_t* samples, size_t count, void* out) {
+    switch (table.bytes) {
+        case 4: emit_interleaved<uint32_t>(table, order, samples, count, out); break;
+        case 2: emit_interleaved<uint16_t>(table, order, samples, count, out); break;
+        default: emit_interleaved<uint8_t>(table, order, samples, count, out); break;
+    }
+}
+
+void run_interleaved(const Plan& plan, const Table* table, Ring& ring, void* out, int begin, int end) {
+    const tledge_geometry& g = plan.geometry;
+    const size_t width = g.output_width, pixel = table == nullptr ? 3 : 3 * static_cast<size_t>(table->bytes);
+    uint8_t* row = Scratch::at_least(scratch.row, 3 * width + kSlack);
+    const auto fill = [&](size_t from, size_t to) {
+        for (size_t x = from; x < to; ++x) {
+            for (int c = 0; c < 3; ++c) row[3 * x + c] = static_cast<uint8_t>(g.fill[c]);
+        }
+    };
+    fill(0, width);
+    for (int y = begin; y < end; ++y) {
+        const int inner = y - g.pad_top;
+        if (inner >= 0 && inner < g.height) {
+            plan.kernels->vertical_interleaved(plan.vertical, inner, ring.groups_for(inner), row + 3 * static_cast<size_t>(g.pad_left));
+            fill(g.pad_left + g.width, width);
+        } else {
+            fill(0, width);
+        }
+        uint8_t* target = static_cast<uint8_t*>(out) + pixel * width * y;
+        if (table == nullptr) {
+            std::memcpy(target, row, 3 * width);
+        } else {
+            emit_interleaved(*table, g.order, row, width, target);
+        }
+    }
+}
+
+void run_planes(const Plan& plan, const Table& table, Ring& ring, void* out, int begin, int end) {
+    const tledge_geometry& g = plan.geometry;
+    const size_t width = g.output_width, apart = width + kSlack;
+    uint8_t* rows = Scratch::at_least(scratch.row, 3 * apart);
+    uint8_t* const planes[3] = {rows + g.pad_left, rows + apart + g.pad_left, rows + 2 * apart + g.pad_left};
+    const auto fill = [&](size_t from, size_t to) {
+        for (int c = 0; c < 3; ++c) std::memset(rows + c * apart + from, g.fill[c], to - from);
+    };
+    const EmissionTable view = table.view();
+    fill(0, width);
+    for (int y = begin; y < end; ++y) {
+        const int inner = y - g.pad_top;
+        if (inner >= 0 && inner < g.height) {
+            plan.kernels->vertical(plan.vertical, inner, ring.groups_for(inner), planes);
+            fill(g.pad_left + g.width, width);
+        } else {
+            fill(0, width);
+        }
+        for (int c = 0; c < 3; ++c) {
+            uint8_t* target = static_cast<uint8_t*>(out) + table.bytes * width * (static_cast<size_t>(c) * g.output_height + y);
+            plan.kernels->emit(view, c, rows + g.order[c] * apart, static_cast<int>(width), target);
+        }
+    }
+}
+
+}  // namespace
+
+Table::Table(const void* source, int element) : bytes(element), entries(static_cast<size_t>(3) * 256 * element) {
+    std::memcpy(entries.data(), source, entries.size());
+    planes.allocate(3 * 4 * 256);
+    for (int c = 0; c < 3; ++c) {
+        for (int v = 0; v < 256; ++v) {
+            for (int b = 0; b < bytes; ++b) {
+                planes.as<uint8_t>()[(4 * c + b) * 256 + v] = entries[(static_cast<size_t>(c) * 256 + v) * bytes + b];
+            }
+        }
+    }
+}
+
+EmissionTable Table::view() const { return {bytes, entries.data(), planes.as<uint8_t>()}; }
+
+void run_rows(const Plan& plan, const Table* table, const uint8_t* pixels, size_t stride, void* out, int begin,
+              int end) {
+    const Rows rows(plan, pixels, stride);
+    Ring ring(plan, rows);
+    if (table == nullptr || plan.geometry.channels_last != 0) {
+        run_interleaved(plan, table, ring, out, begin, end);
+    } else {
+        run_planes(plan, *table, ring, out, begin, end);
+    }
+}
+
+void normalise(const RowKernels& kernels, const Table& table, const uint8_t* samples, size_t count,
+               bool channels_last, const int32_t* order, void* out) {
+    if (channels_last) {
+        emit_interleaved(table, order, samples, count, out);
+        return;
+    }
+    constexpr size_t kChunk = 512;
+    uint8_t plane[kChunk + kSlack];
+    const EmissionTable view = table.view();
+    for (size_t begin = 0; begin < count; begin += kChunk) {
+        const size_t n = std::min(kChunk, count - begin);
+        for (int c = 0; c < 3; ++c) {
+            for (size_t i = 0; i < n; ++i) plane[i] = samples[3 * (begin + i) + order[c]];
+            uint8_t* target = static_cast<uint8_t*>(out) + table.bytes * (c * count + begin);
+            kernels.emit(view, c, plane, static_cast<int>(n), target);
+        }
+    }
+}
+
+}  // namespace tledge

@@ -1,0 +1,31 @@
+// Runs a plan over the pixels of an image.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "plan.h"
+
+namespace tledge {
+
+// Normalisation tables with the byte planes that the wide look-ups read.
+struct Table {
+    Table(const void* entries, int bytes);
+    EmissionTable view() const;
+
+    int bytes;
+    std::vector<uint8_t> entries;
+    AlignedBytes planes;
+};
+
+// Output rows begin .. end - 1. Without a table the output is the image before normalisation: 8-bit,
+// interleaved, red first.
+void run_rows(const Plan& plan, const Table* table, const uint8_t* pixels, size_t stride, void* out, int begin,
+              int end);
+
+// A packed image of `count` pixels, normalised without resampling.
+void normalise(const RowKernels& kernels, const Table& table, const uint8_t* samples, size_t count,
+               bool channels_last, const int32_t* order, void* out);
+
+}  // namespace tledge

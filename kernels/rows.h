@@ -1,0 +1,84 @@
+// The three row kernels of an instruction set, and the tables that they read. Plain data: these headers are
+// compiled for several instruction sets, and an inline function of the C++ library would be one too many.
+//
+// Every set gives the same bytes as rows_scalar.cpp.
+//
+// Source rows go in groups of `rows` at a time through the horizontal pass into a group: samples (3 a pixel,
+// red first) of all its rows, laid out as the set likes. The vertical pass reads groups and writes one row of
+// 8-bit samples, in planes or interleaved; emission turns such a row into the tensor's type.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace tledge {
+
+// Bytes that a kernel may write past the end of a row of 8-bit samples.
+constexpr int kSlack = 64;
+
+// Weights as digits for the byte dot product, or as halves for the 16-bit one; see plan.cpp.
+struct HorizontalTable {
+    int width;              // outputs (pixels)
+    const int32_t* first;   // each output: the first source pixel
+    const int32_t* count;   // each output: taps (scalar) or quads of taps (SIMD by output)
+    const int32_t* weights;
+    int stride;             // of weights, in int32, from one output to the next
+    const int32_t* bias;    // each output: one half, and 128 times the sum of its weights
+    // Sixteen samples at a time:
+    int blocks;             // of 16 samples; 0: one output at a time
+    int span;               // bytes of a source row that one block's quad reads: 64 or 128
+    const int32_t* base;    // each block: offset in bytes of its first source byte
+    const int32_t* quads;   // each block: quads of taps
+    const int32_t* at;      // each block: where its digits begin, in int32
+    const uint8_t* index;   // each block: 64 byte positions relative to base
+};
+
+struct VerticalTable {
+    int width;              // outputs (pixels) a row
+    const int32_t* unit;    // each output row: the first unit (row, pair or group of rows) it reads
+    const int32_t* units;   // each output row: how many
+    const int32_t* weights;
+    int stride;             // of weights, in int32
+    const int32_t* bias;    // each output row: as above
+};
+
+// 256 entries a channel, of 1, 2 or 4 bytes, as they are and as byte planes: plane b of channel c begins at
+// planes + (4 c + b) * 256.
+struct EmissionTable {
+    int bytes;
+    const uint8_t* entries;
+    const uint8_t* planes;
+};
+
+// How a plan's tables are laid out for a set.
+enum class Digits { none, signed_bytes, halves };
+
+struct RowKernels {
+    const char* name;
+    int rows;                 // source rows a group
+    int unit;                 // rows that one vertical weight covers: 1, 2 or 4
+    Digits digits;
+    int block_span;           // the widest block (bytes) that horizontal() can gather; 0: it goes output by output
+    int reach;                // bytes that one load reads from an output's first source byte
+    size_t (*group_bytes)(int width);
+    void (*horizontal)(const HorizontalTable&, const uint8_t* const* rows, uint8_t* group);
+    // groups: pointers to consecutive groups, the first of which holds the row's first unit.
+    void (*vertical)(const VerticalTable&, int row, const uint8_t* const* groups, uint8_t* const* planes);
+    void (*vertical_interleaved)(const VerticalTable&, int row, const uint8_t* const* groups, uint8_t* samples);
+    void (*emit)(const EmissionTable&, int channel, const uint8_t* values, int count, void* out);
+};
+
+extern const RowKernels kScalar;
+#if defined(__x86_64__)
+extern const RowKernels kAvx2;
+extern const RowKernels kAvx512Vnni;
+#elif defined(__aarch64__)
+extern const RowKernels kNeon;
+#endif
+
+// The sets compiled in, best first, and whether this machine runs the i-th.
+int row_kernels_count();
+const RowKernels* row_kernels(int index);
+bool row_kernels_run_here(int index);
+
+}  // namespace tledge

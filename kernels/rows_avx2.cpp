@@ -1,0 +1,124 @@
+// AVX2 (x86 since Haswell and Zen): 16-bit dot products on weights of two halves.
+//
+// A group is four source rows: two pairs, each of samples of two 16-bit values, one a row. So both passes
+// multiply two values of one sample in one step of `vpmaddwd`: two taps of a row, then two rows of a column.
+#include <immintrin.h>
+#include <string.h>
+
+#include "lines.h"
+#include "rows.h"
+
+namespace tledge {
+namespace {
+
+constexpr int kRows = 4;
+
+// Whole steps of 24 samples for the vertical pass, and the tail of the last store of the horizontal one.
+size_t pair_bytes(int width) { return (static_cast<size_t>(3 * width) + 23) / 24 * 24 * 4 + 32; }
+
+size_t group_bytes(int width) { return 2 * pair_bytes(width); }
+
+struct Sums {
+    __m256i low = _mm256_set1_epi32(kHalf), high = _mm256_setzero_si256();
+
+    inline void add(__m256i values, __m256i low_half, __m256i high_half) {
+        low = _mm256_add_epi32(low, _mm256_madd_epi16(values, low_half));
+        high = _mm256_add_epi32(high, _mm256_madd_epi16(values, high_half));
+    }
+    inline __m256i value() const {
+        return _mm256_srai_epi32(_mm256_add_epi32(low, _mm256_slli_epi32(high, 11)), kPrecision);
+    }
+};
+
+inline __m256i two_rows(const uint8_t* a, const uint8_t* b) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a))),
+                                   _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1);
+}
+
+// Two rows in two lanes to pairs of 16 bits, one row beside the other.
+inline __m128i pair_up(__m256i rows) {
+    const __m256i clipped = _mm256_min_epi32(_mm256_max_epi32(rows, _mm256_setzero_si256()), _mm256_set1_epi32(255));
+    return _mm_or_si128(_mm256_castsi256_si128(clipped), _mm_slli_epi32(_mm256_extracti128_si256(clipped, 1), 16));
+}
+
+void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
+    // Taps 0 and 1, then 2 and 3, of each channel as 16-bit values.
+    const __m256i front = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+    const __m256i back = _mm256_broadcastsi128_si256(_mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
+    uint8_t* second = group + pair_bytes(table.width);
+    for (int x = 0; x < table.width; ++x) {
+        const int32_t* halves = table.weights + static_cast<size_t>(x) * table.stride;
+        size_t offset = 3 * static_cast<size_t>(table.first[x]);
+        Sums sums[2];
+        for (int quad = 0; quad < table.count[x]; ++quad, halves += 4, offset += 12) {
+            const __m256i low01 = _mm256_set1_epi32(halves[0]), high01 = _mm256_set1_epi32(halves[1]);
+            const __m256i low23 = _mm256_set1_epi32(halves[2]), high23 = _mm256_set1_epi32(halves[3]);
+            for (int pair = 0; pair < 2; ++pair) {
+                const __m256i bytes = two_rows(rows[2 * pair] + offset, rows[2 * pair + 1] + offset);
+                sums[pair].add(_mm256_shuffle_epi8(bytes, front), low01, high01);
+                sums[pair].add(_mm256_shuffle_epi8(bytes, back), low23, high23);
+            }
+        }
+        const size_t at = 12 * static_cast<size_t>(x);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(group + at), pair_up(sums[0].value()));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(second + at), pair_up(sums[1].value()));
+    }
+}
+
+// 24 samples (8 pixels) from sample `at` on, clipped, in the first 24 bytes of three 8-byte words.
+inline void eight(const VerticalTable& table, int row, const uint8_t* const* groups, size_t at, uint8_t* samples) {
+    const int32_t* weights = table.weights + static_cast<size_t>(row) * table.stride;
+    const size_t second = pair_bytes(table.width);
+    const int odd = table.unit[row] & 1;
+    Sums sums[3];
+    for (int unit = 0; unit < table.units[row]; ++unit, weights += 2) {
+        const __m256i low = _mm256_set1_epi32(weights[0]), high = _mm256_set1_epi32(weights[1]);
+        const int pair = unit + odd;
+        const uint8_t* from = groups[pair >> 1] + (pair & 1) * second + 4 * at;
+        for (int i = 0; i < 3; ++i) {
+            sums[i].add(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * i)), low, high);
+        }
+    }
+    for (int i = 0; i < 3; ++i) {
+        const __m256i value = sums[i].value();
+        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(samples + 8 * i), _mm_packus_epi16(words, words));
+    }
+}
+
+void vertical(const VerticalTable& table, int row, const uint8_t* const* groups, uint8_t* const* planes) {
+    // Of 16 samples, those of channel c; of the 8 that follow, the rest.
+    const __m128i first[3] = {_mm_setr_epi8(0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1),
+                              _mm_setr_epi8(1, 4, 7, 10, 13, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1),
+                              _mm_setr_epi8(2, 5, 8, 11, 14, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1)};
+    const __m128i rest[3] = {_mm_setr_epi8(-1, -1, -1, -1, -1, -1, 2, 5, -1, -1, -1, -1, -1, -1, -1, -1),
+                             _mm_setr_epi8(-1, -1, -1, -1, -1, 0, 3, 6, -1, -1, -1, -1, -1, -1, -1, -1),
+                             _mm_setr_epi8(-1, -1, -1, -1, -1, 1, 4, 7, -1, -1, -1, -1, -1, -1, -1, -1)};
+    alignas(32) uint8_t samples[32];
+    for (int x = 0; x < table.width; x += 8) {
+        eight(table, row, groups, 3 * static_cast<size_t>(x), samples);
+        const __m128i low = _mm_load_si128(reinterpret_cast<const __m128i*>(samples));
+        const __m128i high = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(samples + 16));
+        for (int c = 0; c < 3; ++c) {
+            const __m128i plane = _mm_or_si128(_mm_shuffle_epi8(low, first[c]), _mm_shuffle_epi8(high, rest[c]));
+            _mm_storel_epi64(reinterpret_cast<__m128i*>(planes[c] + x), plane);
+        }
+    }
+}
+
+void vertical_interleaved(const VerticalTable& table, int row, const uint8_t* const* groups, uint8_t* samples) {
+    for (int x = 0; x < table.width; x += 8) {
+        eight(table, row, groups, 3 * static_cast<size_t>(x), samples + 3 * static_cast<size_t>(x));
+    }
+}
+
+void emit(const EmissionTable& table, int channel, const uint8_t* values, int count, void* out) {
+    kScalar.emit(table, channel, values, count, out);
+}
+
+}  // namespace
+
+const RowKernels kAvx2 = {"avx2", kRows, 2, Digits::halves, 0, 16, group_bytes, horizontal, vertical,
+                          vertical_interleaved, emit};
+
+}  // namespace tledge

@@ -1,0 +1,164 @@
+"""Images to tensors by the compiled kernels: the bits of the reference, at a small part of its time."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterable
+
+import numpy as np
+
+from tledge.errors import InputError, MachineError
+from tledge.preprocess.geometry import window
+from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
+from tledge.preprocess.native import FILTERS, CGeometry, instruction_set, instruction_sets, library
+from tledge.preprocess.spec import Letterbox, Spec
+from tledge.preprocess.tables import CHANNELS, normalisation
+
+# Plans kept: a folder of photographs has some tens of sizes, and a plan holds about 100 KB.
+PLANS_KEPT = 64
+
+
+class _Handle:
+    """An object of the library, freed when nobody holds it; a running call does."""
+
+    def __init__(self, pointer: int | None, free: str) -> None:
+        if not pointer:
+            raise MachineError(
+                "no memory for the preprocessing tables", hint="free some, or use a smaller batch"
+            )
+        self.pointer = pointer
+        weakref.finalize(self, getattr(library(), free), pointer).atexit = False
+
+
+class HostPreprocessor:
+    """Images to tensors by the compiled kernels; see `tledge.preprocess.preprocessor`."""
+
+    def __init__(self, spec: Spec, threads: int = 1) -> None:
+        if threads < 1:
+            raise InputError(f"threads is {threads}", hint="it must be 1 or more")
+        self.spec = spec
+        self.threads = threads
+        self.instruction_set = instruction_set()
+        self._set = instruction_sets()[self.instruction_set]
+        self._library = library()
+        table = np.ascontiguousarray(normalisation(spec))
+        self._table = _Handle(
+            self._library.tledge_table_new(table.ctypes.data, table.itemsize), "tledge_table_free"
+        )
+        self._order = (ctypes.c_int32 * 3)(*CHANNELS[spec.decode.colour])
+        self._plans: dict[tuple[int, int], _Handle] = {}
+
+    def __call__(self, image: Pixels, out: Tensor | None = None) -> Tensor:
+        """Return the tensor of one uint8 height x width x 3 image."""
+        checked = check_image(image)
+        result = check_out(out, self.spec.shape, self.spec.dtype)
+        self._run(checked, self._table.pointer, result)
+        return result
+
+    def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
+        """Return the tensors of several images, of any sizes, shared among the threads: N x ..."""
+        checked = [check_image(image) for image in images]
+        count = len(checked)
+        result = check_out(out, (count, *self.spec.shape), self.spec.dtype)
+        plans = [self._plan(image) for image in checked]
+        pointers = ctypes.c_void_p * count
+        _answer(
+            self._library.tledge_run_batch(
+                count,
+                pointers(*(plan.pointer for plan in plans)),
+                self._table.pointer,
+                pointers(*(image.ctypes.data for image in checked)),
+                (ctypes.c_int64 * count)(*(_row_stride(image) for image in checked)),
+                result.ctypes.data,
+                self.threads,
+            )
+        )
+        return result
+
+    def pixels(self, image: Pixels) -> Pixels:
+        """Return the resampled image before normalisation: uint8 height x width x 3, red first."""
+        result = np.empty((*self.spec.size, 3), np.uint8)
+        self._run(check_image(image), None, result)
+        return result
+
+    def normalise(self, pixels: Pixels) -> Tensor:
+        """Return the tensor of uint8 (N x) height x width x 3 pixels of any size."""
+        checked = check_pixels(pixels)
+        *batch, height, width, _ = checked.shape
+        planes = self.spec.layout == "NCHW"
+        shape = (3, height, width) if planes else (height, width, 3)
+        result: Tensor = np.empty((*batch, *shape), self.spec.dtype)
+        # Pixels that lie next to their channels are normalised alike in one image or in many.
+        images = batch[0] if batch and planes else 1
+        if checked.size == 0:
+            return result
+        each = checked.size // 3 // images
+        for i in range(images):
+            _answer(
+                self._library.tledge_normalise(
+                    self._set,
+                    self._table.pointer,
+                    checked.ctypes.data + 3 * each * i,
+                    each,
+                    not planes,
+                    self._order,
+                    result.ctypes.data + 3 * each * i * result.itemsize,
+                )
+            )
+        return result
+
+    def _run(self, image: Pixels, table: int | None, out: Tensor) -> None:
+        plan = self._plan(image)
+        _answer(
+            self._library.tledge_run(
+                plan.pointer, table, image.ctypes.data, _row_stride(image), out.ctypes.data, self.threads
+            )
+        )
+
+    def _plan(self, image: Pixels) -> _Handle:
+        height, width, _ = image.shape
+        plan = self._plans.get((width, height))
+        if plan is None:
+            plan = self._new_plan(width, height)
+            # Two threads may both make one; either will do. The oldest goes when there are too many.
+            if len(self._plans) >= PLANS_KEPT:
+                self._plans.pop(next(iter(list(self._plans))), None)
+            self._plans[width, height] = plan
+        return plan
+
+    def _new_plan(self, width: int, height: int) -> _Handle:
+        geometry = self.spec.geometry
+        place = window(geometry, width, height)
+        wanted = CGeometry(
+            source_width=width,
+            source_height=height,
+            resized_width=place.resized_width,
+            resized_height=place.resized_height,
+            left=place.left,
+            top=place.top,
+            width=place.width,
+            height=place.height,
+            output_width=self.spec.size[1],
+            output_height=self.spec.size[0],
+            pad_left=place.pad_left,
+            pad_top=place.pad_top,
+            filter=FILTERS.index(self.spec.filter),
+            channels_last=self.spec.layout == "NHWC",
+            order=self._order,
+            fill=geometry.fill if isinstance(geometry, Letterbox) else (0, 0, 0),
+        )
+        return _Handle(self._library.tledge_plan_new(ctypes.byref(wanted), self._set), "tledge_plan_free")
+
+
+def _row_stride(image: Pixels) -> int:
+    """Return the bytes from one row to the next; NumPy leaves it undefined for a single row."""
+    return max(image.strides[0], 3 * image.shape[1]) if image.shape[0] == 1 else image.strides[0]
+
+
+def _answer(code: int) -> None:
+    if code == 0:
+        return
+    if code == -2:
+        raise MachineError("no memory for preprocessing", hint="free some, or use a smaller batch")
+    raise RuntimeError(f"the preprocessing kernels answered {code}")
