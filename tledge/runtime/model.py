@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from tledge.bundle import Bundle
 from tledge.errors import BundleError, InputError
 from tledge.preprocess import Spec, preprocessor
-from tledge.runtime import backends
+from tledge.runtime import backends, postprocess
 from tledge.runtime.choose import choose
-from tledge.runtime.postprocess import best, softmax
 from tledge.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -162,12 +161,12 @@ class Model:
         self, logits: NDArray[np.float32], images: Sequence[Source], top_k: int = 5
     ) -> list[Prediction]:
         """Return labels and probabilities for logits N x classes; `images` name the files."""
-        probabilities = softmax(logits)
-        order = best(logits, max(1, top_k))
         result = []
-        for row, (image, indices) in enumerate(zip(images, order.tolist(), strict=True)):
-            top = tuple(Guess(self.labels[i], float(probabilities[row, i])) for i in indices)
-            result.append(Prediction(file_name(image), top[0].label, indices[0], top[0].probability, top))
+        for row, image in zip(logits, images, strict=True):
+            ranked = postprocess.top(row, max(1, top_k))
+            guesses = tuple([Guess(self.labels[index], probability) for index, probability in ranked])
+            index, probability = ranked[0]
+            result.append(Prediction(file_name(image), guesses[0].label, index, probability, guesses))
         return result
 
     def _predict(self, images: Sequence[Source], top_k: int) -> list[Prediction]:

@@ -27,7 +27,15 @@ from tledge.runtime.session import (
     source_name,
 )
 
-NUMPY_TYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
+NUMPY_TYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "f64": "float64",
+    "u8": "uint8",
+    "i8": "int8",
+    "i32": "int32",
+    "i64": "int64",
+}
 PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}
 
 

@@ -1,0 +1,234 @@
+"""One bench run: the machine looked at, the load generated, the result with its validity.
+
+What is counted is what a user of `tledge.load` runs: the stages are the methods of `Model`.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tledge.bench import cold, noise, state
+from tledge.bench.load import MIN_QUERIES, Query, Recording, percentile, single_stream, summary
+from tledge.bundle import Bundle
+from tledge.errors import InputError, UsageError
+from tledge.runtime import Model, open_model
+from tledge.runtime.choose import choose
+
+SCENARIOS = ("single-stream",)
+SOURCES = ("jpeg", "pixels", "tensor")
+STAGES = ("decode", "preprocess", "upload", "infer", "download", "postprocess")
+IMAGES = 128  # different images a run draws from: enough to defeat caches, little enough to be kept decoded
+
+# What makes a run not valid. Idle machines stay well below, a busy loop or a clock that moves is well above;
+# the measurements are in docs/runtime.md.
+OTHER_LOAD_CPUS = 0.2
+SPEED_MOVED = 0.08
+NOISE_SLACK = 0.25
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run and the machine around it."""
+
+    recording: Recording
+    before: state.Look
+    after: state.Look
+    noise_before: noise.Noise
+    noise_after: noise.Noise
+
+
+def run(
+    bundle: Bundle,
+    scenario: str = "single-stream",
+    *,
+    variant: str = "auto",
+    backend: str = "auto",
+    duration: float = 10.0,
+    source: str = "jpeg",
+    threads: int | None = None,
+    seed: int = 0,
+    images: Sequence[bytes] | None = None,
+) -> dict[str, Any]:
+    """Measure one variant of a bundle on one backend and return the bench's JSON document.
+
+    `duration` is the least the run lasts, in seconds; `source` where a query starts: a file's bytes ("jpeg",
+    whatever their format), decoded pixels, or the input tensor; `images` are file contents to use instead of
+    the bundle's own eval images. See `tledge.load` for the rest. The document says under `valid` and
+    `reasons` whether to believe it. Raises UsageError (scenario, source, duration), InputError (no images),
+    and what loading raises.
+    """
+    if scenario not in SCENARIOS:
+        raise UsageError(
+            f"there is no scenario {scenario!r}", hint=f"The scenarios are {', '.join(SCENARIOS)}."
+        )
+    if source not in SOURCES:
+        raise UsageError(f"a query cannot start from {source!r}", hint=f"It is one of {', '.join(SOURCES)}.")
+    if not 0 < duration < float("inf"):
+        raise UsageError(
+            f"the duration is {duration:g} s", hint="Give more than 0 seconds; 10 is the default."
+        )
+    files = draw(bundle, seed) if images is None else list(images)
+    if not files:
+        raise InputError(
+            f"{bundle.path} holds no eval images to measure with",
+            hint="It was made with --eval-images 0: make it again with some.",
+            path=bundle.path,
+        )
+    backend, variant = choose(bundle, backend, variant)
+    model = open_model(bundle, backend, variant, threads=threads)
+    start = cold.measure(bundle.path, backend, variant, threads=model.session.threads, image=files[0])
+    measured = measure(model, files, source=source, duration=duration, seed=seed)
+    return document(
+        measured,
+        scenario=scenario,
+        source=source,
+        model=model,
+        cold_start=start,
+        size=len(bundle.read(f"{variant}.onnx")),
+    )
+
+
+def draw(bundle: Bundle, seed: int) -> list[bytes]:
+    """Return the bytes of at most `IMAGES` of the bundle's eval images, drawn by `seed`."""
+    everything = bundle.eval_images()
+    order = np.random.default_rng(seed).permutation(len(everything))[:IMAGES]
+    return [bundle.read(everything[i].file) for i in sorted(order)]
+
+
+def measure(
+    model: Model,
+    files: Sequence[bytes],
+    *,
+    source: str = "jpeg",
+    duration: float = 10.0,
+    min_queries: int = MIN_QUERIES,
+    seed: int = 0,
+    noise_seconds: float = noise.SECONDS,
+) -> Measured:
+    """Run the single-stream load on a loaded model; look at the machine and its noise before and after."""
+    query = queries(model, files, source)
+    blocks = noise.calibrate(_typical_inference_ms(model, files[0]))
+    noise_before = noise.measure(blocks, model.session.threads, noise_seconds)
+    gc.collect()
+    before = state.look()
+    recording = single_stream(query, len(files), duration=duration, min_queries=min_queries, seed=seed)
+    after = state.look()
+    noise_after = noise.measure(blocks, model.session.threads, noise_seconds)
+    return Measured(recording, before, after, noise_before, noise_after)
+
+
+def _typical_inference_ms(model: Model, file: bytes) -> float:
+    tensor = model.preprocess(file)
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        model.logits(tensor)
+        times.append((time.perf_counter() - started) * 1e3)
+    return percentile(np.array(times), 0.5)
+
+
+def queries(model: Model, files: Sequence[bytes], source: str) -> Query:
+    """Return what answers one query from `source`, with a time stamp after each stage of `timed`."""
+    clock = time.perf_counter_ns
+    steps: list[Callable[[Any], Any]] = [
+        model.pixels,
+        lambda pixels: model.tensor([pixels]),
+        model.logits,
+        lambda logits: model.answers(logits, [""])[0].index,
+    ]
+    starts: list[Any] = list(files)
+    for step in steps[: SOURCES.index(source)]:
+        starts = [step(value) for value in starts]
+    steps = steps[SOURCES.index(source) :]
+
+    def query(image: int) -> tuple[int, Sequence[int]]:
+        value = starts[image]
+        stamps = []
+        for step in steps:
+            value = step(value)
+            stamps.append(clock())
+        return value, stamps
+
+    return query
+
+
+def timed(source: str) -> tuple[str, ...]:
+    """Return the stages of a query that starts from `source`, on a CPU: nothing is up- or downloaded."""
+    return ("decode", "preprocess", "infer", "postprocess")[SOURCES.index(source) :]
+
+
+def invalid(measured: Measured, source: str, min_queries: int = MIN_QUERIES) -> list[str]:
+    """Return why the run must not be believed, one sentence a reason; nothing if it is valid."""
+    recording = measured.recording
+    reasons = []
+    if len(recording.images) < min_queries:
+        reasons.append(
+            f"too few queries: {len(recording.images)} of {min_queries} in {recording.seconds:.0f} s; "
+            f"give --duration {np.ceil(recording.latencies.mean() / 1e3 * min_queries):.0f} or more"
+        )
+    other = state.other_load(measured.before, measured.after)
+    if other > OTHER_LOAD_CPUS:
+        reasons.append(f"other processes kept {other:.2f} CPUs busy (allowed: {OTHER_LOAD_CPUS})")
+    moved = measured.noise_after.p50 / measured.noise_before.p50 - 1
+    if abs(moved) > SPEED_MOVED:
+        reasons.append(
+            f"the machine's speed moved: the same work took {moved:+.0%} time after the run "
+            f"(allowed: {SPEED_MOVED:.0%})"
+        )
+    infer = recording.stages[:, timed(source).index("infer")]
+    ratio = percentile(infer, 0.99) / percentile(infer, 0.5)
+    allowed = max(measured.noise_before.ratio, measured.noise_after.ratio) + NOISE_SLACK
+    if ratio > allowed:
+        reasons.append(
+            f"inference was unsteady: P99/P50 is {ratio:.2f}, the machine's own noise allows {allowed:.2f}"
+        )
+    changed = changed_answers(recording)
+    if changed:
+        reasons.append(f"the answer to {changed} of the images changed between repeats")
+    return reasons
+
+
+def changed_answers(recording: Recording) -> int:
+    """Return how many images did not get the same answer every time."""
+    pairs = np.unique(np.stack([recording.images, recording.answers]), axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+
+
+def document(
+    measured: Measured, *, scenario: str, source: str, model: Model, cold_start: cold.ColdStart, size: int
+) -> dict[str, Any]:
+    """Return the bench's JSON document of a run."""
+    recording = measured.recording
+    reasons = invalid(measured, source)
+    times = dict(zip(timed(source), recording.stages.T, strict=True))
+    stages = {name: summary(times[name]) if name in times else None for name in STAGES}
+    return {
+        "valid": not reasons,
+        "reasons": reasons,
+        "scenario": scenario,
+        "from": source,
+        "variant": model.variant,
+        "backend": model.backend,
+        "device": model.device,
+        "threads": model.session.threads,
+        "queries": len(recording.images),
+        "seconds": recording.seconds,
+        "latency_ms": summary(recording.latencies),
+        "throughput": len(recording.images) / recording.seconds,
+        "stages_ms": stages,
+        "cold_start_ms": cold_start.total_ms,
+        "cold_start_parts_ms": cold_start.parts_ms,
+        "peak_memory_mib": cold_start.peak_memory_mib,
+        "graph_mib": size / 2**20,
+        "environment": state.environment(
+            measured.before,
+            measured.after,
+            noise={"before": asdict(measured.noise_before), "after": asdict(measured.noise_after)},
+        ),
+    }
