@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
+import time
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from tledge.errors import InputError, MachineError
 from tledge.preprocess.geometry import window
+from tledge.preprocess.golden import CASES, GOLDEN, picture
 from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
 from tledge.preprocess.native import FILTERS, CGeometry, instruction_set, instruction_sets, library
 from tledge.preprocess.spec import Letterbox, Spec
@@ -162,3 +167,36 @@ def _answer(code: int) -> None:
     if code == -2:
         raise MachineError("no memory for preprocessing", hint="free some, or use a smaller batch")
     raise RuntimeError(f"the preprocessing kernels answered {code}")
+
+
+@dataclass(frozen=True)
+class KernelCheck:
+    """What `check` found.
+
+    Attributes:
+        instruction_set: the one in use, such as "avx512-vnni".
+        threads: processors that this process may use.
+        exact: whether the kernels gave the golden bytes.
+        milliseconds: how long it took.
+    """
+
+    instruction_set: str
+    threads: int
+    exact: bool
+    milliseconds: float
+
+
+def check() -> KernelCheck:
+    """Run the kernels in use over the golden cases, which takes milliseconds.
+
+    Raises:
+        MachineError: the compiled library is missing.
+    """
+    begun = time.perf_counter()
+    image = picture(131, 197)
+    digest = hashlib.sha256()
+    for spec in CASES:
+        digest.update(HostPreprocessor(spec)(image).tobytes())
+    milliseconds = 1000 * (time.perf_counter() - begun)
+    threads = len(os.sched_getaffinity(0))
+    return KernelCheck(instruction_set(), threads, digest.hexdigest() == GOLDEN, milliseconds)
