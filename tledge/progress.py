@@ -1,6 +1,7 @@
 """Progress on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet.
 
-Standard output belongs to results, so nothing here ever writes to it. The stages take a `Progress` and know nothing of terminals.
+Standard output belongs to results, so nothing here ever writes to it. The stages take a `Progress` and know
+nothing of terminals.
 """
 
 from __future__ import annotations
