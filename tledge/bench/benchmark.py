@@ -8,13 +8,14 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from tledge.bench import cold, noise, state
-from tledge.bench.load import MIN_QUERIES, Query, Recording, percentile, single_stream, summary
+from tledge.bench.load import MIN_QUERIES, Query, percentile, single_stream, summary
+from tledge.bench.validity import Measured, reasons
 from tledge.bundle import Bundle
 from tledge.errors import InputError, UsageError
 from tledge.runtime import Model, open_model
@@ -24,23 +25,6 @@ SCENARIOS = ("single-stream",)
 SOURCES = ("jpeg", "pixels", "tensor")
 STAGES = ("decode", "preprocess", "upload", "infer", "download", "postprocess")
 IMAGES = 128  # different images a run draws from: enough to defeat caches, little enough to be kept decoded
-
-# What makes a run not valid. Idle machines stay well below, a busy loop or a clock that moves is well above;
-# the measurements are in docs/runtime.md.
-OTHER_LOAD_CPUS = 0.2
-SPEED_MOVED = 0.08
-NOISE_SLACK = 0.25
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A run and the machine around it."""
-
-    recording: Recording
-    before: state.Look
-    after: state.Look
-    noise_before: noise.Noise
-    noise_after: noise.Noise
 
 
 def run(
@@ -76,8 +60,8 @@ def run(
     files = draw(bundle, seed) if images is None else list(images)
     if not files:
         raise InputError(
-            f"{bundle.path} holds no eval images to measure with",
-            hint="It was made with --eval-images 0: make it again with some.",
+            f"{bundle.path} holds no eval images" if images is None else "the list of images is empty",
+            hint="Give images to measure with.",
             path=bundle.path,
         )
     backend, variant = choose(bundle, backend, variant)
@@ -109,18 +93,17 @@ def measure(
     duration: float = 10.0,
     min_queries: int = MIN_QUERIES,
     seed: int = 0,
-    noise_seconds: float = noise.SECONDS,
 ) -> Measured:
     """Run the single-stream load on a loaded model; look at the machine and its noise before and after."""
     query = queries(model, files, source)
     blocks = noise.calibrate(_typical_inference_ms(model, files[0]))
-    noise_before = noise.measure(blocks, model.session.threads, noise_seconds)
+    noise_before = noise.measure(blocks, model.session.threads)
     gc.collect()
     before = state.look()
     recording = single_stream(query, len(files), duration=duration, min_queries=min_queries, seed=seed)
     after = state.look()
-    noise_after = noise.measure(blocks, model.session.threads, noise_seconds)
-    return Measured(recording, before, after, noise_before, noise_after)
+    noise_after = noise.measure(blocks, model.session.threads)
+    return Measured(recording, timed(source), before, after, noise_before, noise_after)
 
 
 def _typical_inference_ms(model: Model, file: bytes) -> float:
@@ -163,54 +146,17 @@ def timed(source: str) -> tuple[str, ...]:
     return ("decode", "preprocess", "infer", "postprocess")[SOURCES.index(source) :]
 
 
-def invalid(measured: Measured, source: str, min_queries: int = MIN_QUERIES) -> list[str]:
-    """Return why the run must not be believed, one sentence a reason; nothing if it is valid."""
-    recording = measured.recording
-    reasons = []
-    if len(recording.images) < min_queries:
-        reasons.append(
-            f"too few queries: {len(recording.images)} of {min_queries} in {recording.seconds:.0f} s; "
-            f"give --duration {np.ceil(recording.latencies.mean() / 1e3 * min_queries):.0f} or more"
-        )
-    other = state.other_load(measured.before, measured.after)
-    if other > OTHER_LOAD_CPUS:
-        reasons.append(f"other processes kept {other:.2f} CPUs busy (allowed: {OTHER_LOAD_CPUS})")
-    moved = measured.noise_after.p50 / measured.noise_before.p50 - 1
-    if abs(moved) > SPEED_MOVED:
-        reasons.append(
-            f"the machine's speed moved: the same work took {moved:+.0%} time after the run "
-            f"(allowed: {SPEED_MOVED:.0%})"
-        )
-    infer = recording.stages[:, timed(source).index("infer")]
-    ratio = percentile(infer, 0.99) / percentile(infer, 0.5)
-    allowed = max(measured.noise_before.ratio, measured.noise_after.ratio) + NOISE_SLACK
-    if ratio > allowed:
-        reasons.append(
-            f"inference was unsteady: P99/P50 is {ratio:.2f}, the machine's own noise allows {allowed:.2f}"
-        )
-    changed = changed_answers(recording)
-    if changed:
-        reasons.append(f"the answer to {changed} of the images changed between repeats")
-    return reasons
-
-
-def changed_answers(recording: Recording) -> int:
-    """Return how many images did not get the same answer every time."""
-    pairs = np.unique(np.stack([recording.images, recording.answers]), axis=1)
-    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
-
-
 def document(
     measured: Measured, *, scenario: str, source: str, model: Model, cold_start: cold.ColdStart, size: int
 ) -> dict[str, Any]:
     """Return the bench's JSON document of a run."""
     recording = measured.recording
-    reasons = invalid(measured, source)
-    times = dict(zip(timed(source), recording.stages.T, strict=True))
+    why_not = reasons(measured)
+    times = dict(zip(measured.stages, recording.stages.T, strict=True))
     stages = {name: summary(times[name]) if name in times else None for name in STAGES}
     return {
-        "valid": not reasons,
-        "reasons": reasons,
+        "valid": not why_not,
+        "reasons": why_not,
         "scenario": scenario,
         "from": source,
         "variant": model.variant,
