@@ -86,14 +86,20 @@ def image(data: bytes, *, exif: bool = True, name: str = "") -> Pixels:
             message names the file.
         MachineError: this Pillow was built without the format.
     """
-    return _pixels(open_image(data, name), exif, name or "the image")
+    return pil(open_image(data, name), exif=exif, name=name)
 
 
-def pil(image: Image, *, exif: bool = True) -> Pixels:
+def pil(image: Image, *, exif: bool = True, name: str = "") -> Pixels:
     """Return the pixels of an image that Pillow opened, by the same rule; see `image`."""
-    name = str(getattr(image, "filename", "")) or "the image"
+    name = name or str(getattr(image, "filename", "")) or "the image"
     _check_size(image, name)
-    return _pixels(image, exif, name)
+    load(image, name)
+    try:
+        return upright(_rgb(image, name), turn(image) if exif else 1)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _damaged(name, error, image.format or "") from error
 
 
 def stream(
@@ -179,17 +185,10 @@ def load(opened: Image, name: str) -> None:
         raise _damaged(name, error, opened.format or "") from error
 
 
-def _pixels(opened: Image, exif: bool, name: str) -> Pixels:
-    load(opened, name)
+def turn(opened: Image) -> int:
+    """Return the EXIF orientation of an opened image, 1 to 8 (PNG may tell it only once it is loaded)."""
     block = opened.info.get("exif", b"")
-    turn = orientation(block) if exif and isinstance(block, bytes) else 1
-    try:
-        pixels = _rgb(opened, name)
-    except InputError:
-        raise
-    except Exception as error:
-        raise _damaged(name, error, opened.format or "") from error
-    return upright(pixels, turn)
+    return orientation(block) if isinstance(block, bytes) else 1
 
 
 def _rgb(opened: Image, name: str) -> Pixels:
