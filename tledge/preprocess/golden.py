@@ -1,4 +1,4 @@
-"""Golden bytes of the preprocessing: an image, some specifications, and the hash of what the reference makes."""
+"""Golden bytes of preprocessing: an image, specifications, and the hash of the reference's tensors."""
 
 from __future__ import annotations
 
