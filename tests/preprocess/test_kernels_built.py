@@ -1,4 +1,4 @@
-"""The kernels as a program: built here and for arm64, run (under qemu there), and compared with golden hashes."""
+"""The kernels as a program: built here and for arm64, run (under qemu there), against golden hashes."""
 
 from __future__ import annotations
 
