@@ -1,0 +1,17 @@
+"""What the builder's tests need: TensorRT for RTX, which builds real engines on a machine without a GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from tledge.engine.library import Library, load
+from tledge.errors import MachineError
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Library:
+    """Return TensorRT for RTX, or skip."""
+    try:
+        return load("tensorrt-rtx")
+    except MachineError as error:
+        pytest.skip(f"{error}: {error.hint}")
