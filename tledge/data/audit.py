@@ -88,11 +88,11 @@ class Audit:
             "ignored": dict(self.ignored),
         }
 
-    def lines(self) -> list[str]:
-        """Return the audit as a person reads it, line by line, worst first."""
+    def text(self) -> str:
+        """Return the audit as a person reads it, worst first."""
         from tledge.data.audit_text import lines
 
-        return lines(self)
+        return "\n".join(lines(self))
 
 
 def audit(

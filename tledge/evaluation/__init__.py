@@ -1,0 +1,1 @@
+"""Scores of stages, and comparisons of one stage with another on the same images."""
