@@ -13,7 +13,8 @@ from tledge.cli.options import FilePath, Output, subcommand
 @click.argument("data", type=FilePath)
 def command(output: Output, data: Path) -> None:
     """Look at every image in DATA: unreadable, duplicate and leaked files, small classes, odd sizes."""
-    from tledge.data import audit, find
+    from tledge.data import find
+    from tledge.data.audit import audit
 
-    report = audit.audit(find(data), progress=output.progress)
+    report = audit(find(data), progress=output.progress)
     output.show(report.as_dict(), report.text())
