@@ -11,8 +11,8 @@ NO_DRIVER = (
     "runtime version))"
 )
 MIXED = (
-    "Invalid Node - add\nITensor::getDimensions: Error Code 4: API Usage Error (add: ElementWiseOperation SUM "
-    "must have same input types. But they are of types Float and Half. In validateTypes at "
+    "Invalid Node - add\nITensor::getDimensions: Error Code 4: API Usage Error (add: ElementWiseOperation "
+    "SUM must have same input types. But they are of types Float and Half. In validateTypes at "
     "/_src/optimizer/common/nodes/elementWiseNode.cpp:40)"
 )
 
