@@ -24,7 +24,6 @@ IMBALANCED = 10.0  # largest class to smallest in train
 SMALL_SIDE = 32  # pixels: networks here see 224 or so, and would look at a blur
 LONG = 4.0  # longer side to shorter: a centre crop would leave most of the image out
 MOST_LEFT_OUT = 0.01
-_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ class Audit:
             "modes": dict(self.modes),
             "formats": dict(self.kinds),
             "short_side": dict(zip(("min", "median", "max"), self.sides, strict=True)),
-            "small": {"count": len(self.small), "examples": list(self.small[:_EXAMPLES])},
-            "long": {"count": len(self.long), "examples": list(self.long[:_EXAMPLES])},
+            "small": list(self.small),
+            "long": list(self.long),
             "rotated": self.rotated,
             "ignored": dict(self.ignored),
         }
