@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <vector>
 
+#include "jpeg.h"
 #include "plan.h"
 #include "pool.h"
 #include "resample.h"
@@ -11,10 +13,12 @@
 namespace {
 
 using tledge::Plan;
+using tledge::Source;
 using tledge::Table;
 
 constexpr int kInvalid = -1;
 constexpr int kNoMemory = -2;
+constexpr int kUnsupported = -3;
 constexpr int kLargestSource = 1 << 20;
 constexpr int kLargestOutput = 1 << 14;
 // Source bytes below which a second thread costs more than it saves.
@@ -42,8 +46,7 @@ bool fits(const Plan& plan, const uint8_t* pixels, int64_t stride, const void* o
 struct Bands {
     const Plan* plan;
     const Table* table;
-    const uint8_t* pixels;
-    size_t stride;
+    Source source;
     void* out;
     int bands;
     std::atomic<bool> failed{false};
@@ -55,7 +58,7 @@ struct Bands {
         const int begin = static_cast<int>(rows * band / all.bands);
         const int end = static_cast<int>(rows * (band + 1) / all.bands);
         try {
-            tledge::run_rows(*all.plan, all.table, all.pixels, all.stride, all.out, begin, end);
+            tledge::run_rows(*all.plan, all.table, all.source, all.out, begin, end);
         } catch (const std::bad_alloc&) {
             all.failed = true;
         }
@@ -76,7 +79,8 @@ struct Batch {
         const tledge_geometry& g = plan.geometry;
         const size_t bytes = static_cast<size_t>(3) * all.table->bytes * g.output_width * g.output_height;
         try {
-            tledge::run_rows(plan, all.table, all.pixels[i], all.strides[i], all.out + i * bytes, 0, g.output_height);
+            const Source source = tledge::whole_image(plan, all.pixels[i], all.strides[i]);
+            tledge::run_rows(plan, all.table, source, all.out + i * bytes, 0, g.output_height);
         } catch (const std::bad_alloc&) {
             all.failed = true;
         }
@@ -92,6 +96,17 @@ int share(int count, int threads, Work& work) {
     }
     return work.failed ? kNoMemory : 0;
 }
+
+// One image, its output rows in as many bands as are worth a thread.
+int run(const Plan& plan, const void* table, const Source& source, void* out, int threads) {
+    const int64_t window = static_cast<int64_t>(plan.x.highest - plan.x.lowest) * 3 * (plan.y.highest - plan.y.lowest);
+    const int useful = static_cast<int>(std::min<int64_t>(threads, 1 + window / kWorthAThread));
+    const int bands = std::max(1, std::min(useful, plan.geometry.output_height));
+    Bands work{&plan, static_cast<const Table*>(table), source, out, bands};
+    return share(bands, bands, work);
+}
+
+thread_local std::vector<uint8_t> jpeg_pixels;
 
 }  // namespace
 
@@ -131,11 +146,7 @@ void tledge_table_free(void* table) { delete static_cast<Table*>(table); }
 int tledge_run(const void* plan, const void* table, const uint8_t* pixels, int64_t stride, void* out, int threads) {
     const Plan* known = static_cast<const Plan*>(plan);
     if (known == nullptr || !fits(*known, pixels, stride, out)) return kInvalid;
-    const int64_t window = static_cast<int64_t>(known->x.highest - known->x.lowest) * 3 * (known->y.highest - known->y.lowest);
-    const int useful = static_cast<int>(std::min<int64_t>(threads, 1 + window / kWorthAThread));
-    const int bands = std::max(1, std::min(useful, known->geometry.output_height));
-    Bands work{known, static_cast<const Table*>(table), pixels, static_cast<size_t>(stride), out, bands};
-    return share(bands, bands, work);
+    return run(*known, table, tledge::whole_image(*known, pixels, stride), out, threads);
 }
 
 int tledge_run_batch(int count, const void* const* plans, const void* table, const uint8_t* const* pixels,
@@ -146,6 +157,25 @@ int tledge_run_batch(int count, const void* const* plans, const void* table, con
     }
     Batch work{plans, static_cast<const Table*>(table), pixels, strides, static_cast<uint8_t*>(out)};
     return share(count, threads, work);
+}
+
+int tledge_jpeg_available(void) { return tledge::jpeg_available() ? 1 : 0; }
+
+int tledge_jpeg_size(const uint8_t* data, int64_t bytes, int exif, int32_t* width, int32_t* height) {
+    if (data == nullptr || bytes < 0 || width == nullptr || height == nullptr) return kInvalid;
+    return tledge::jpeg_size(data, static_cast<size_t>(bytes), exif != 0, width, height) ? 0 : kUnsupported;
+}
+
+int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, void* out, int threads) {
+    const Plan* known = static_cast<const Plan*>(plan);
+    if (known == nullptr || data == nullptr || bytes < 0 || out == nullptr) return kInvalid;
+    Source source;
+    try {
+        if (!tledge::decode_window(*known, data, static_cast<size_t>(bytes), jpeg_pixels, &source)) return kUnsupported;
+    } catch (const std::bad_alloc&) {
+        return kNoMemory;
+    }
+    return run(*known, table, source, out, threads);
 }
 
 int tledge_normalise(int set, const void* table, const uint8_t* samples, int64_t pixels, int channels_last,

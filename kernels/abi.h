@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLEDGE_ABI_VERSION 1
+#define TLEDGE_ABI_VERSION 2
 
 #if defined(__cplusplus)
 extern "C" {
@@ -51,6 +51,14 @@ TLEDGE_API int tledge_run(const void* plan, const void* table, const uint8_t* pi
 /* `count` images, each with its own plan, to tensors that follow one another, shared among `threads`. */
 TLEDGE_API int tledge_run_batch(int count, const void* const* plans, const void* table,
                                 const uint8_t* const* pixels, const int64_t* strides, void* out, int threads);
+
+/* JPEG bytes to one tensor, decoding only what the plan reads; the bits of a full decode. -3: not a JPEG that the
+ * kernels take on (kernels/jpeg.h says which); decode it by other means. Call tledge_jpeg_size first, for the
+ * plan. exif: whether an image that its EXIF block turns is refused. */
+TLEDGE_API int tledge_jpeg_available(void);
+TLEDGE_API int tledge_jpeg_size(const uint8_t* data, int64_t bytes, int exif, int32_t* width, int32_t* height);
+TLEDGE_API int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, void* out,
+                               int threads);
 
 /* One packed image of `pixels` pixels to a tensor, without resampling. order: as in the geometry. */
 TLEDGE_API int tledge_normalise(int set, const void* table, const uint8_t* samples, int64_t pixels,

@@ -26,9 +26,8 @@ thread_local Scratch scratch;
 // Hands out the rows of groups; a row whose loads would pass the image's last byte is copied first.
 class Rows {
   public:
-    Rows(const Plan& plan, const uint8_t* pixels, size_t stride) : plan_(plan), pixels_(pixels), stride_(stride) {
+    Rows(const Plan& plan, const Source& source) : plan_(plan), source_(source) {
         const size_t width = 3 * static_cast<size_t>(plan.geometry.source_width);
-        end_ = stride * (plan.geometry.source_height - 1) + width;
         used_ = std::min(width, plan.row_reach);
         edge_stride_ = std::max(width, plan.row_reach);
         edge_ = Scratch::at_least(scratch.edge, kMostRows * edge_stride_);
@@ -36,9 +35,11 @@ class Rows {
 
     void of_group(int group, const uint8_t* rows[kMostRows]) const {
         for (int i = 0; i < plan_.kernels->rows; ++i) {
-            const size_t offset = stride_ * plan_.source_row(group, i);
-            rows[i] = pixels_ + offset;
-            if (offset + plan_.row_reach <= end_) continue;
+            const size_t below = plan_.source_row(group, i) - source_.first_row;
+            // Column 0 of a row that is not all there may lie before the first pixel: no pointer, only a number.
+            const size_t offset = source_.stride * below - 3 * static_cast<size_t>(source_.first_column);
+            rows[i] = reinterpret_cast<const uint8_t*>(reinterpret_cast<uintptr_t>(source_.pixels) + offset);
+            if (static_cast<ptrdiff_t>(offset + plan_.row_reach) <= static_cast<ptrdiff_t>(source_.bytes)) continue;
             const size_t skipped = 3 * static_cast<size_t>(plan_.x.lowest);
             std::memcpy(edge_ + i * edge_stride_ + skipped, rows[i] + skipped, used_ - skipped);
             rows[i] = edge_ + i * edge_stride_;
@@ -47,8 +48,8 @@ class Rows {
 
   private:
     const Plan& plan_;
-    const uint8_t* pixels_;
-    size_t stride_, end_, used_, edge_stride_;
+    const Source& source_;
+    size_t used_, edge_stride_;
     uint8_t* edge_;
 };
 
@@ -167,9 +168,13 @@ Table::Table(const void* source, int element) : bytes(element), entries(static_c
 
 EmissionTable Table::view() const { return {bytes, entries.data(), planes.as<uint8_t>()}; }
 
-void run_rows(const Plan& plan, const Table* table, const uint8_t* pixels, size_t stride, void* out, int begin,
-              int end) {
-    const Rows rows(plan, pixels, stride);
+Source whole_image(const Plan& plan, const uint8_t* pixels, size_t stride) {
+    const size_t last = 3 * static_cast<size_t>(plan.geometry.source_width);
+    return {pixels, stride, stride * (plan.geometry.source_height - 1) + last, 0, 0};
+}
+
+void run_rows(const Plan& plan, const Table* table, const Source& source, void* out, int begin, int end) {
+    const Rows rows(plan, source);
     Ring ring(plan, rows);
     if (table == nullptr || plan.geometry.channels_last != 0) {
         run_interleaved(plan, table, ring, out, begin, end);

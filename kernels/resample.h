@@ -19,10 +19,21 @@ struct Table {
     AlignedBytes planes;
 };
 
+// Pixels that are there: the rows from first_row on, each from first_column on; `bytes` from `pixels` on may be
+// read. A whole image begins at row and column 0.
+struct Source {
+    const uint8_t* pixels;
+    size_t stride;
+    size_t bytes;
+    int first_row;
+    int first_column;
+};
+
+Source whole_image(const Plan& plan, const uint8_t* pixels, size_t stride);
+
 // Output rows begin .. end - 1. Without a table the output is the image before normalisation: 8-bit,
 // interleaved, red first.
-void run_rows(const Plan& plan, const Table* table, const uint8_t* pixels, size_t stride, void* out, int begin,
-              int end);
+void run_rows(const Plan& plan, const Table* table, const Source& source, void* out, int begin, int end);
 
 // A packed image of `count` pixels, normalised without resampling.
 void normalise(const RowKernels& kernels, const Table& table, const uint8_t* samples, size_t count,

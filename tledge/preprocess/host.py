@@ -22,6 +22,10 @@ from tledge.preprocess.tables import CHANNELS, normalisation
 
 # Plans kept: a folder of photographs has some tens of sizes, and a plan holds about 100 KB.
 PLANS_KEPT = 64
+# Pixels of a JPEG beyond which it is left to the decoder that refuses it in words.
+LARGEST_JPEG = 100_000_000
+# Answers of the library (kernels/abi.cpp).
+NO_MEMORY, UNSUPPORTED = -2, -3
 
 
 class _Handle:
@@ -61,12 +65,35 @@ class HostPreprocessor:
         self._run(checked, self._table.pointer, result)
         return result
 
+    def jpeg(self, data: bytes, out: Tensor | None = None) -> Tensor | None:
+        """Return the tensor of a JPEG file's bytes, decoding only the rows and columns under the crop.
+
+        None where the kernels do not take the file on (another format, CMYK, turned by EXIF, damaged, larger
+        than 100 megapixels) or were built without libjpeg-turbo: decode it whole then, for the same bits or
+        a message that says what is wrong.
+        """
+        width, height = ctypes.c_int32(), ctypes.c_int32()
+        size = ctypes.byref(width), ctypes.byref(height)
+        if self._library.tledge_jpeg_size(data, len(data), self.spec.decode.exif, *size) != 0:
+            return None
+        if width.value * height.value > LARGEST_JPEG:
+            return None
+        plan = self._plan(width.value, height.value)
+        result = check_out(out, self.spec.shape, self.spec.dtype)
+        code = self._library.tledge_run_jpeg(
+            plan.pointer, self._table.pointer, data, len(data), result.ctypes.data, self.threads
+        )
+        if code == UNSUPPORTED:
+            return None
+        _answer(code)
+        return result
+
     def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
         """Return the tensors of several images, of any sizes, shared among the threads: N x ..."""
         checked = [check_image(image) for image in images]
         count = len(checked)
         result = check_out(out, (count, *self.spec.shape), self.spec.dtype)
-        plans = [self._plan(image) for image in checked]
+        plans = [self._plan(image.shape[1], image.shape[0]) for image in checked]
         pointers = ctypes.c_void_p * count
         _answer(
             self._library.tledge_run_batch(
@@ -114,15 +141,14 @@ class HostPreprocessor:
         return result
 
     def _run(self, image: Pixels, table: int | None, out: Tensor) -> None:
-        plan = self._plan(image)
+        plan = self._plan(image.shape[1], image.shape[0])
         _answer(
             self._library.tledge_run(
                 plan.pointer, table, image.ctypes.data, _row_stride(image), out.ctypes.data, self.threads
             )
         )
 
-    def _plan(self, image: Pixels) -> _Handle:
-        height, width, _ = image.shape
+    def _plan(self, width: int, height: int) -> _Handle:
         plan = self._plans.get((width, height))
         if plan is None:
             plan = self._new_plan(width, height)
@@ -164,7 +190,7 @@ def _row_stride(image: Pixels) -> int:
 def _answer(code: int) -> None:
     if code == 0:
         return
-    if code == -2:
+    if code == NO_MEMORY:
         raise MachineError("no memory for preprocessing", hint="free some, or use a smaller batch")
     raise RuntimeError(f"the preprocessing kernels answered {code}")
 

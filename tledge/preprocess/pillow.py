@@ -34,6 +34,10 @@ class PillowPreprocessor:
         self._normalise_into(self.pixels(image), result)
         return result
 
+    def jpeg(self, data: bytes, out: Tensor | None = None) -> Tensor | None:
+        """Return None: the reference takes decoded images only."""
+        return None
+
     def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
         """Return the tensors of several images, of any sizes: N x ..."""
         listed = list(images)

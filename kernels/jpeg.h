@@ -1,0 +1,27 @@
+// JPEG straight to the window: libjpeg-turbo decodes only the rows and columns that a plan reads.
+//
+// Only what gives the bits of a full decode is taken on; everything else is Unsupported, and the caller decodes
+// the whole file by other means: other codings than Huffman's, other than 1 or 3 components of 8 bits, files with
+// a warning of the decoder, or that do not end as a JPEG must, progressive ones whose last scans are missing (the
+// decoder then smooths across the window's edge), and, where EXIF counts, an image that is not upright.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "plan.h"
+#include "resample.h"
+
+namespace tledge {
+
+// Whether this library was built with a decoder.
+bool jpeg_available();
+
+// The size of a JPEG that decode_window would take on; false: unsupported. Reads the headers only.
+bool jpeg_size(const uint8_t* data, size_t bytes, bool exif, int* width, int* height);
+
+// Decodes what the plan reads into `buffer`; false: unsupported.
+bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, std::vector<uint8_t>& buffer, Source* source);
+
+}  // namespace tledge

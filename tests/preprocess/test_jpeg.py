@@ -1,0 +1,152 @@
+"""JPEG straight to the tensor: the bits of a full decode, or nothing."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tledge.preprocess import Box, Crop, Decode, Spec, native, preprocessor
+from tledge.preprocess.golden import picture
+
+pytestmark = pytest.mark.skipif(
+    not native.library().tledge_jpeg_available(), reason="the kernels were built without libjpeg-turbo"
+)
+
+
+def photograph(height: int, width: int, mode: str = "RGB") -> Image.Image:
+    """Return noise smoothed to something that a JPEG encoder meets in life."""
+    small = Image.fromarray(picture(height // 6 + 1, width // 6 + 1))
+    return small.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def encoded(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def whole(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from(["RGB", "RGB", "L"]),
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(25, 98),
+    st.integers(1, 200),
+    st.floats(0.05, 1),
+)
+def test_full_decode(
+    height: int,
+    width: int,
+    subsampling: int,
+    mode: str,
+    progressive: bool,
+    restart: int,
+    quality: int,
+    resize: int,
+    part: float,
+) -> None:
+    options = {"subsampling": subsampling} if mode == "RGB" else {}
+    data = encoded(
+        photograph(height, width, mode),
+        quality=quality,
+        progressive=progressive,
+        restart_marker_rows=restart,
+        **options,
+    )
+    side = max(1, int(part * resize))
+    kernels = preprocessor(Spec(geometry=Crop(resize, (side, resize))))
+    assert np.array_equal(kernels.jpeg(data), kernels(whole(data)))
+
+
+@pytest.mark.parametrize("sampling", ["1x1", "2x1", "1x2", "2x2", "4x1", "1x4", "4x2", "2x4", "3x1"])
+@pytest.mark.parametrize("scans", [[], ["-progressive"], ["-restart", "1"], ["-rgb"], ["-optimize"]])
+def test_every_subsampling(tmp_path: Path, sampling: str, scans: list[str]) -> None:
+    if shutil.which("cjpeg") is None:
+        pytest.skip("cjpeg is not installed")
+    photograph(203, 317).save(tmp_path / "image.ppm")
+    command = ["cjpeg", "-quality", "80", "-sample", sampling, *scans, tmp_path / "image.ppm"]
+    data = subprocess.run(command, check=True, capture_output=True).stdout
+    for resize, size in ((256, (224, 224)), (160, (20, 31)), (64, (64, 64)), (90, (2, 80))):
+        kernels = preprocessor(Spec(geometry=Crop(resize, size)))
+        assert np.array_equal(kernels.jpeg(data), kernels(whole(data)))
+
+
+def test_real_photographs(shared_data: Path) -> None:
+    kernels = preprocessor(Spec())
+    for file in sorted(shared_data.glob("imagenet_sample/**/*.jp*g"))[::40]:
+        data = file.read_bytes()
+        tensor = kernels.jpeg(data)
+        assert tensor is None or np.array_equal(tensor, kernels(whole(data)))
+
+
+def exif(orientation: int, order: str = "<") -> bytes:
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"Exif\0\0" + head + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_images_are_left_alone(orientation: int, order: str) -> None:
+    data = encoded(photograph(60, 80), exif=exif(orientation, order))
+    geometry = Box((20, 20))
+    assert (preprocessor(Spec(geometry=geometry)).jpeg(data) is not None) == (orientation == 1)
+    assert preprocessor(Spec(geometry=geometry, decode=Decode(exif=False))).jpeg(data) is not None
+
+
+def test_others_are_left_alone() -> None:
+    kernels = preprocessor(Spec(geometry=Crop(48, (32, 32))))
+    image = photograph(90, 120)
+    data = encoded(image, quality=90)
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    others = {
+        "empty": b"",
+        "png": png.getvalue(),
+        "cmyk": encoded(image.convert("CMYK")),
+        "truncated": data[: len(data) // 2],
+        "end cut off": data[:-2],
+        "header only": data[:200] + b"\xff\xd9",
+        "progressive, scans cut off": encoded(image, progressive=True)[:1500] + b"\xff\xd9",
+        "exif that is damaged": encoded(image, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+        "12 bit": data.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
+        "no height": data.replace(b"\xff\xc0\x00\x11\x08\x00\x5a", b"\xff\xc0\x00\x11\x08\x00\x00"),
+        "101 megapixels": data.replace(b"\x08\x00\x5a\x00\x78", b"\x08\x27\x74\x27\x74"),
+    }
+    for name, each in others.items():
+        assert kernels.jpeg(each) is None, name
+    assert preprocessor(kernels.spec, "pillow").jpeg(data) is None
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_damage_never_gives_another_tensor(data: st.DataObject) -> None:
+    """A byte changed anywhere: the bits of Pillow's decode of the same bytes, or nothing."""
+    good = bytearray(encoded(photograph(64, 72), quality=85, progressive=data.draw(st.booleans())))
+    for _ in range(data.draw(st.integers(1, 3))):
+        good[data.draw(st.integers(2, len(good) - 3))] = data.draw(st.integers(0, 255))
+    kernels = preprocessor(Spec(geometry=Crop(48, (32, 40)), decode=Decode(exif=False)))
+    tensor = kernels.jpeg(bytes(good))
+    if tensor is None:
+        return
+    try:
+        expected = kernels(whole(bytes(good)))
+    except Exception:  # Pillow reads on to the end, and may find damage below the crop
+        return
+    assert np.array_equal(tensor, expected)
