@@ -84,7 +84,11 @@ def logits(
 
 def _batches(prepare: Preprocessor, images: tuple[Readable, ...], workers: int) -> Iterator[NDArray[Any]]:
     def tensor(image: Readable) -> NDArray[Any]:
-        return prepare(decode.image(image.read(), exif=prepare.spec.decode.exif, name=image.name))
+        data = image.read()
+        straight = prepare.jpeg(data)
+        if straight is not None:
+            return straight
+        return prepare(decode.image(data, exif=prepare.spec.decode.exif, name=image.name))
 
     waiting: list[NDArray[Any]] = []
     for one in ordered(tensor, images, workers=workers, ahead=8 * BATCH):

@@ -119,7 +119,7 @@ class Model:
             tensors: list[NDArray[Any]] = []
             for position, image in enumerate(part):
                 try:
-                    tensors.append(self.tensor([self.pixels(image)]))
+                    tensors.append(self.preprocess(image))
                     good.append(image)
                 except InputError as error:
                     errors[position] = Prediction(file_name(image), None, None, None, (), error.message)
@@ -131,7 +131,16 @@ class Model:
     def preprocess(self, image: Source | list[Source] | tuple[Source, ...]) -> NDArray[Any]:
         """Return the input tensor, N x C x H x W or as the spec's layout says, for one image or a list."""
         images = image if isinstance(image, (list, tuple)) else [image]
-        return self.tensor([self.pixels(one) for one in images])
+        return np.concatenate([self._tensor_of(one) for one in images])
+
+    def _tensor_of(self, image: Source) -> NDArray[Any]:
+        """Return the input tensor of one image; of a JPEG only what the crop needs is decoded."""
+        data = read_file(Path(image)) if isinstance(image, (str, os.PathLike)) else image
+        straight = self.preprocessor.jpeg(data) if isinstance(data, bytes) else None
+        if straight is None:
+            return self.tensor([self.pixels(image)])
+        one: NDArray[Any] = straight[np.newaxis]
+        return one
 
     def pixels(self, image: Source) -> NDArray[np.uint8]:
         """Return the decoded image, uint8 H x W x 3 RGB. InputError: it cannot be read."""
