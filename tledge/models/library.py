@@ -163,7 +163,8 @@ def timm_spec(name: str) -> Spec:
 def _configuration(name: str) -> dict[str, Any]:
     import timm
 
-    return dict(timm.get_pretrained_cfg(name, allow_unregistered=False).to_dict())
+    found = timm.get_pretrained_cfg(name)
+    return dict(found.to_dict()) if found else {}
 
 
 def _cached(place: str | None) -> bool:
