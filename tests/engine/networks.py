@@ -24,10 +24,14 @@ def network(
     ir_version: int = 10,
     size: int | str = SIZE,
 ) -> bytes:
-    """Return the network as `variant`: fp32, fp16 (float16 by casts) or int8 (Q/DQ on data and weights)."""
+    """Return the network as `variant`.
+
+    fp32; fp16 (float16 by casts); int8 (Q/DQ on data and weights, the rest float32); int8-half (the same with
+    float32 scales, the rest float16 by casts, as calibrate writes it).
+    """
     parts = Parts(variant)
     x = "images"
-    if variant == "fp16":
+    if parts.half:
         x = parts.add("Cast", [x], "to_half", to=TensorProto.FLOAT16)
     x = parts.heavy("Conv", x, "stem", pads=[1, 1, 1, 1], strides=[2, 2])
     x = parts.add("Relu", [x], "stem_relu")
@@ -38,7 +42,7 @@ def network(
     x = parts.add("GlobalAveragePool", [x], "pool")
     x = parts.add("Flatten", [x], "flatten")
     x = parts.heavy("Gemm", x, "head", transB=1)
-    if variant == "fp16":
+    if parts.half:
         x = parts.add("Cast", [x], "to_float", to=TensorProto.FLOAT)
     parts.add("Identity", [x], "out", output="logits")
     return model(
@@ -55,7 +59,8 @@ class Parts:
     """The nodes and weights of a network that is being put together."""
 
     def __init__(self, variant: str) -> None:
-        self.variant = variant
+        self.int8 = variant.startswith("int8")
+        self.half = variant in ("fp16", "int8-half")
         self.nodes: list[object] = []
         self.weights: list[object] = []
 
@@ -70,13 +75,15 @@ class Parts:
 
     def heavy(self, operator: str, x: str, name: str, **attributes: object) -> str:
         weights = WEIGHTS[name]
-        if self.variant != "int8":
-            dtype = np.float16 if self.variant == "fp16" else np.float32
+        if not self.int8:
+            dtype = np.float16 if self.half else np.float32
             return self.add(
                 operator, [x, self.constant(f"{name}.w", weights.astype(dtype))], name, **attributes
             )
         scale = self.constant(f"{name}.x_scale", np.float32(0.05))
         zero = self.constant(f"{name}.zero", np.int8(0))
+        if self.half:
+            x = self.add("Cast", [x], f"{name}.float", to=TensorProto.FLOAT)
         x = self.add("QuantizeLinear", [x, scale, zero], f"{name}.q")
         x = self.add("DequantizeLinear", [x, scale, zero], f"{name}.dq")
         scales = np.abs(weights).reshape(len(weights), -1).max(axis=1) / 127
@@ -91,6 +98,9 @@ class Parts:
             f"{name}.w_dq",
             axis=0,
         )
+        if self.half:
+            x = self.add("Cast", [x], f"{name}.x_half", to=TensorProto.FLOAT16)
+            w = self.add("Cast", [w], f"{name}.w_half", to=TensorProto.FLOAT16)
         return self.add(operator, [x, w], name, **attributes)
 
 

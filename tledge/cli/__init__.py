@@ -21,6 +21,7 @@ COMMANDS = {
     "import": ("import_model", "Make a bundle out of an ONNX classifier trained elsewhere."),
     "evaluate": ("evaluate", "Score a variant on the bundle's eval images, or on a folder."),
     "calibrate": ("calibrate", "Make the INT8 and FP16 variants, and score them."),
+    "build-engine": ("build_engine", "Build an engine for TensorRT, or for TensorRT for RTX."),
     "bench": ("bench", "Measure latency, from JPEG bytes to label, and say whether to believe it."),
     "predict": ("predict", "Label images."),
     "preprocess": ("preprocess", "Write the input tensor exactly as a device makes it."),

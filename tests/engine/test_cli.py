@@ -1,0 +1,85 @@
+"""`tledge build-engine` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engine.bundles import make_bundle
+from tledge.bundle import Bundle
+from tledge.runtime import machine
+
+needs_no_gpu = pytest.mark.skipif(not machine.cuda().reason, reason="of a machine without a GPU")
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    return make_bundle(tmp_path / "b.tledge", ("fp32", "int8")).path
+
+
+def tledge(*words: object) -> tuple[int, dict, str]:
+    command = [sys.executable, "-m", "tledge", *map(str, words), "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return result.returncode, json.loads(result.stdout), result.stderr
+
+
+@pytest.mark.tensorrt
+@needs_no_gpu
+@pytest.mark.usefixtures("rtx")
+def test_an_engine_from_the_command_line(bundle):
+    words = ("build-engine", bundle, "--backend", "tensorrt-rtx", "--target", "sm86,sm89,sm120")
+    code, answer, _ = tledge(*words, "--batch", "1:4:8")
+    assert code == 0
+    assert set(answer) == {"bundle", "ledger", "engines", "seconds"}
+    (engine,) = answer["engines"]
+    assert engine["name"] == "int8@tensorrt-rtx-sm86-sm89-sm120"
+    assert engine["built"]
+    assert engine["layers"]["not_int8"] == []
+    assert Bundle.open(bundle).problems() == ()
+
+    code, answer, _ = tledge(*words, "--batch", "1:4:8")
+    assert (code, answer["engines"][0]["built"]) == (0, False)
+    code, answer, _ = tledge(*words, "--batch", "2")
+    assert (code, answer["error"]["kind"]) == (6, "bundle")
+    assert "batch 1:4:8, wanted 2:2:2" in answer["error"]["message"]
+    code, answer, _ = tledge(*words, "--batch", "2", "--rebuild")
+    assert (code, answer["engines"][0]["batch"]) == (0, [2, 2, 2])
+
+    text = subprocess.run(
+        [sys.executable, "-m", "tledge", *map(str, words), "--batch", "2"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "4 of the 4 nodes that should run in INT8 do" in text
+    assert "was there and fits" in text
+
+
+@pytest.mark.tensorrt
+@needs_no_gpu
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--target", "sm87"], 2, "does not build for sm87"),
+        ([], 2, "no GPU here"),
+        (["--target", "sm86", "--precision", "fp16"], 6, "no variant fp16"),
+        (["--target", "sm86", "--batch", "8:4"], 2, "not in order"),
+        (["--target", "sm86", "--workspace", "0"], 2, "workspace"),
+    ],
+)
+def test_what_cannot_be_built_has_its_exit_code(bundle, words, code, said):
+    answered, answer, _ = tledge("build-engine", bundle, "--backend", "tensorrt-rtx", *words)
+    assert answered == code
+    assert said in answer["error"]["message"]
+    assert answer["error"]["hint"]
+
+
+def test_to_choose_by_timing_needs_a_gpu(bundle):
+    code, answer, _ = tledge("build-engine", bundle, "--precision", "auto")
+    assert (code, answer["error"]["kind"]) == (3, "environment")
+    assert "GPU" in answer["error"]["message"]
