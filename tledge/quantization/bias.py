@@ -1,0 +1,130 @@
+"""Correction of each channel's mean and gain: what rounding shifted and shrank is put back, layer by layer.
+
+Rounding and clipping move the mean of a channel, and their noise shrinks its swing through every ReLU that
+follows. A channel's bias undoes the first, and the scale of its weights the second; neither costs any time
+when the network runs. Bias correction is that of M. Nagel et al., "Data-free quantization through weight
+equalization and bias correction" (arXiv 1906.04721), in its empirical and sequential form: each layer sees
+inputs that the corrections before it have mended. The gain is fitted with it: the straight line through the
+float network's values over the quantised network's, by least squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tledge.quantization.graph import Graph, part, session
+from tledge.quantization.placement import Placement
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from tledge.progress import Task
+
+BATCH = 8
+# A channel whose fitted gain is outside was hardly alive in these images: it keeps its weights.
+LEAST_GAIN, LARGEST_GAIN = 0.8, 1.25
+
+Batches = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """For one layer: its weights' factor for each output channel, and its new bias."""
+
+    gain: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def correct(
+    floating: ModelProto,
+    quantised: ModelProto,
+    placement: Placement,
+    images: NDArray[np.float32],
+    *,
+    threads: int | None = None,
+    task: Task | None = None,
+) -> dict[str, Correction]:
+    """Return the correction of each weighted layer, by node name; layers left in float are mended too.
+
+    Args:
+        floating: The float network, simplified.
+        quantised: What an emission made of it, in float32 (before `fp16.convert`).
+        placement: What was quantised.
+        images: Input tensors, N x ...; some tens are enough, as each has many positions.
+        threads: Threads of one inference; None: all cores.
+        task: Advanced by one for each layer.
+    """
+    graph = Graph(floating)
+    corrections: dict[str, Correction] = {}
+    exact, walk = _Walk(floating, images, threads), _Walk(quantised, images, threads)
+    for layer in placement.weighted:
+        right, ours = exact.until(layer.node), walk.until(layer.node)
+        gain, shift = fit(right, ours)
+        shape = (1, -1, 1, 1) if ours[0].ndim == 4 else (-1,)
+        for batch in ours:
+            np.multiply(batch, gain.reshape(shape), out=batch)
+            np.add(batch, shift.reshape(shape), out=batch)
+        old = graph.constants[layer.bias] if layer.bias else np.float32(0)
+        corrections[layer.node] = Correction(gain, (old * gain + shift).astype(np.float32))
+        if task is not None:
+            task.advance()
+    return corrections
+
+
+def fit(right: Batches, ours: Batches) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return for each channel the gain and shift of the line that best takes `ours` to `right`."""
+    sums = np.zeros((5, 1))
+    count = 0
+    for r, o in zip(right, ours, strict=True):
+        a, b = _by_channel(r), _by_channel(o)
+        count += a.shape[1]
+        moments = [a.sum(axis=1), b.sum(axis=1)]
+        moments += [np.einsum("cn,cn->c", x, y, dtype=np.float64) for x, y in ((a, a), (b, b), (a, b))]
+        sums = sums + np.array(moments)
+    mean_r, mean_o, square_r, square_o, product = sums / count
+    variance, covariance = square_o - mean_o**2, product - mean_r * mean_o
+    lively = (variance > 1e-6 * square_o) & (square_r > 0)
+    gain = np.where(lively, covariance / np.where(lively, variance, 1.0), 1.0)
+    gain = np.where((gain < LEAST_GAIN) | (gain > LARGEST_GAIN), 1.0, gain)
+    return gain.astype(np.float32), (mean_r - gain * mean_o).astype(np.float32)
+
+
+def _by_channel(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the values as channels x rest: axis 1 of N x C x H x W, the last axis of other tensors."""
+    moved = np.moveaxis(values, 1 if values.ndim == 4 else -1, 0)
+    return moved.reshape(len(moved), -1).astype(np.float64)
+
+
+class _Walk:
+    """Runs a graph from one layer to the next, keeping only what later nodes still read."""
+
+    def __init__(self, model: ModelProto, images: NDArray[np.float32], threads: int | None) -> None:
+        self.model = model
+        self.nodes = list(model.graph.node)
+        self.position = 0
+        self.threads = threads
+        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        self.values: dict[str, Sequence[NDArray[np.float32]]] = {Graph(model).input: batches}
+
+    def until(self, node_name: str) -> Batches:
+        """Run up to and with the node, and return its output in batches; changing these changes the walk."""
+        end = next(i for i in range(self.position, len(self.nodes)) if self.nodes[i].name == node_name) + 1
+        run, later = self.nodes[self.position : end], self.nodes[end:]
+        result = run[-1].output[0]
+        wanted = {name for node in later for name in node.input} | {result}
+        made = sorted(wanted & {name for node in run for name in node.output})
+        opened = session(part(self.model, run, sorted(self.values), made), self.threads)
+        inputs = [value.name for value in opened.get_inputs()]
+        fresh: dict[str, Batches] = {name: [] for name in made}
+        for index in range(len(next(iter(self.values.values())))):
+            answers = opened.run(made, {name: self.values[name][index] for name in inputs})
+            for name, value in zip(made, answers, strict=True):
+                fresh[name].append(value)
+        self.values = {name: value for name, value in (self.values | fresh).items() if name in wanted}
+        self.position = end
+        return fresh[result]

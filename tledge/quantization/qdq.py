@@ -1,0 +1,139 @@
+"""What both emissions share: scales, INT8 weights, and the nodes that carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tledge.quantization.ranges import Range
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+    from tledge.quantization.bias import Correction
+    from tledge.quantization.graph import Graph
+    from tledge.quantization.placement import Layer, Placement
+
+# Scales below this would be lost where a backend keeps them as float32 with flushed subnormals.
+LEAST_SCALE = float(np.finfo(np.float32).tiny) * 2**24
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Real value = scale x (integer - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
+def symmetric(found: Range) -> Scale:
+    """Return the scale of signed INT8 with zero point 0: the largest magnitude becomes 127."""
+    return Scale(max(float(np.float32(found.largest / 127)), LEAST_SCALE), 0)
+
+
+def asymmetric(found: Range) -> Scale:
+    """Return the scale of unsigned INT8: `low` becomes 0, `high` 255, and zero is a whole number."""
+    scale = max(float(np.float32((found.high - found.low) / 255)), LEAST_SCALE)
+    return Scale(scale, int(np.clip(round(-found.low / scale), 0, 255)))
+
+
+def weights(
+    values: NDArray[np.float32],
+    axis: int,
+    least: NDArray[np.float64] | float = 0.0,
+    gain: NDArray[np.float32] | float = 1.0,
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return signed INT8 weights and their scales, one for each index along `axis`.
+
+    The largest magnitude of a channel becomes 127: -128 is not used, so that weights are symmetric, and
+    pairs of products never overflow 16 bits on processors that add them so (see docs/int8.md).
+
+    Args:
+        values: The float weights.
+        axis: Of the output channels.
+        least: No scale is smaller than this.
+        gain: What the scales are multiplied by after rounding: the integers stay.
+    """
+    moved = np.moveaxis(np.asarray(values, np.float64), axis, 0)
+    largest = np.abs(moved.reshape(len(moved), -1)).max(axis=1)
+    scales = np.maximum(np.maximum(largest / 127, least), LEAST_SCALE).astype(np.float32)
+    integers = np.clip(np.round(moved / _along(scales, 0, moved.ndim)), -127, 127).astype(np.int8)
+    return np.ascontiguousarray(np.moveaxis(integers, 0, axis)), (scales * gain).astype(np.float32)
+
+
+def _along(values: NDArray[np.float32], axis: int, dimensions: int) -> NDArray[np.float64]:
+    """Return one value a channel as an array that multiplies along `axis` of another."""
+    shape = [1] * dimensions
+    shape[axis] = -1
+    return values.astype(np.float64).reshape(shape)
+
+
+def shared(found: Mapping[str, Range], placement: Placement) -> dict[str, Range]:
+    """Return the range of each tensor of the placement; those of one group get the widest of the group."""
+    ranges = {name: found[name] for name in placement.tensors}
+    for group in placement.groups:
+        low, high = min(found[name].low for name in group), max(found[name].high for name in group)
+        ranges.update(dict.fromkeys(group, Range(low, high)))
+    return ranges
+
+
+class Emitter:
+    """Collects the nodes and constants of a graph that is being written anew, in order."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.model = model
+        self.nodes: list[NodeProto] = []
+        self._known = {t.name for t in model.graph.initializer}
+
+    def constant(self, name: str, values: Any) -> str:
+        """Add a constant and return its name."""
+        from onnx import numpy_helper
+
+        if name not in self._known:
+            self._known.add(name)
+            self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def node(self, op: str, inputs: Iterable[str], output: str, **attributes: Any) -> str:
+        """Add a node named after its output, and return that."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def quantise(self, tensor: str, scale: Scale, dtype: type[np.int8] | type[np.uint8]) -> str:
+        """Add Q and DQ of an activation, and return the name of what DQ makes."""
+        parts = [
+            self.constant(f"{tensor}.scale", np.float32(scale.scale)),
+            self.constant(f"{tensor}.zero_point", dtype(scale.zero_point)),
+        ]
+        integers = self.node("QuantizeLinear", [tensor, *parts], f"{tensor}.int8")
+        return self.node("DequantizeLinear", [integers, *parts], f"{tensor}.back")
+
+    def set_bias(self, node: NodeProto, name: str) -> None:
+        """Give a weighted node the bias `name`."""
+        if len(node.input) > 2:
+            node.input[2] = name
+        else:
+            node.input.append(name)
+
+    def write_float(self, node: NodeProto, layer: Layer, graph: Graph, correction: Correction) -> None:
+        """Give a layer that stays float its corrected weights and bias."""
+        weight = graph.constants[layer.weight]
+        mended = (weight * _along(correction.gain, layer.axis, weight.ndim)).astype(np.float32)
+        node.input[1] = self.constant(f"{layer.node}.weight.float", mended)
+        if node.op_type != "MatMul":
+            self.set_bias(node, self.constant(f"{layer.node}.bias.float", correction.bias))
+
+    def dequantise(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32], axis: int) -> str:
+        """Add a constant in integers with its DQ, and return the name of what DQ makes."""
+        parts = [
+            self.constant(f"{name}.{integers.dtype.name}", integers),
+            self.constant(f"{name}.scale", scales),
+            self.constant(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype)),
+        ]
+        return self.node("DequantizeLinear", parts, f"{name}.back", axis=axis)
