@@ -57,7 +57,7 @@ def run(
         raise UsageError(
             f"the duration is {duration:g} s", hint="Give more than 0 seconds; 10 is the default."
         )
-    files = draw(bundle, seed) if images is None else list(images)
+    files = _files(bundle, seed) if images is None else [images[i] for i in draw(len(images), seed)]
     if not files:
         raise InputError(
             f"{bundle.path} holds no eval images" if images is None else "the list of images is empty",
@@ -78,11 +78,14 @@ def run(
     )
 
 
-def draw(bundle: Bundle, seed: int) -> list[bytes]:
-    """Return the bytes of at most `IMAGES` of the bundle's eval images, drawn by `seed`."""
+def _files(bundle: Bundle, seed: int) -> list[bytes]:
     everything = bundle.eval_images()
-    order = np.random.default_rng(seed).permutation(len(everything))[:IMAGES]
-    return [bundle.read(everything[i].file) for i in sorted(order)]
+    return [bundle.read(everything[i].file) for i in draw(len(everything), seed)]
+
+
+def draw(count: int, seed: int) -> list[int]:
+    """Return at most `IMAGES` of the numbers below `count`, drawn by `seed`, ascending."""
+    return sorted(np.random.default_rng(seed).permutation(count)[:IMAGES].tolist())
 
 
 def measure(

@@ -234,6 +234,10 @@ def read_file(path: Path) -> bytes:
 
 def file_name(image: Source) -> str:
     """Return the path of an image that was given as a path, else ""."""
+    if isinstance(
+        image, (bytes, np.ndarray)
+    ):  # quicker to tell than os.PathLike, and the usual case in a service
+        return ""
     return str(image) if isinstance(image, (str, os.PathLike)) else ""
 
 
