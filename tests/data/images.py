@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+
+from tledge.errors import InputError
+
+Result = TypeVar("Result")
+
+
+def outcome(work: Callable[[], Result]) -> tuple[Result | None, InputError | None]:
+    """Return what `work` gives, or how it refuses its input; any other error is a failure of the test."""
+    try:
+        return work(), None
+    except InputError as error:
+        return None, error
 
 
 def photo(width: int = 60, height: int = 44, seed: int = 0) -> np.ndarray:

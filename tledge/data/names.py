@@ -27,7 +27,7 @@ def natural_key(name: str) -> tuple[object, ...]:
     for position, part in enumerate(re.split(r"([0-9]+)", name)):
         digits = part.lstrip("0")
         key.append((len(digits), digits) if position % 2 else part.casefold())
-    return (*key, name)
+    return tuple(key), name
 
 
 def is_image(name: str) -> bool:
