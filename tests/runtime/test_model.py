@@ -111,6 +111,15 @@ def test_threads_share_one_model(model):
             assert list(pool.map(model.predict, images)) == alone
 
 
+def test_a_jpeg_read_straight_has_the_bits_of_one_decoded_whole(model):
+    buffer = io.BytesIO()
+    Image.fromarray(bundles.pixels(5, (90, 70))).save(buffer, "JPEG", quality=90)
+    whole = model.tensor([model.pixels(buffer.getvalue())])
+    np.testing.assert_array_equal(model.preprocess(buffer.getvalue()), whole)
+    assert model.straight(bundles.png(5)) is None
+    assert model.straight(buffer.getvalue()[:400]) is None
+
+
 def test_the_json_of_an_answer(model):
     answer = model.predict(bundles.png(0), top_k=1).as_dict()
     assert list(answer) == ["file", "label", "index", "probability", "top", "error"]

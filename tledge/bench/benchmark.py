@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tledge.bench import cold, noise, state
 from tledge.bench.load import MIN_QUERIES, Query, percentile, single_stream, summary
@@ -122,15 +123,24 @@ def _typical_inference_ms(model: Model, file: bytes) -> float:
 def queries(model: Model, files: Sequence[bytes], source: str) -> Query:
     """Return what answers one query from `source`, with a time stamp after each stage of `timed`."""
     clock = time.perf_counter_ns
-    steps: list[Callable[[Any], Any]] = [
-        model.pixels,
-        lambda pixels: model.tensor([pixels]),
-        model.logits,
-        lambda logits: model.answers(logits, [""])[0].index,
-    ]
+
+    def decode(data: bytes) -> NDArray[Any]:
+        """Return pixels, or the tensor at once where the model reads a JPEG straight to it."""
+        straight = model.straight(data)
+        return model.pixels(data) if straight is None else straight
+
+    def prepare(decoded: NDArray[Any]) -> NDArray[Any]:
+        return decoded if decoded.ndim == 4 else model.tensor([decoded])
+
+    def label(logits: NDArray[np.float32]) -> int | None:
+        return model.answers(logits, [b""])[0].index
+
+    steps: list[Callable[[Any], Any]] = [decode, prepare, model.logits, label]
     starts: list[Any] = list(files)
-    for step in steps[: SOURCES.index(source)]:
-        starts = [step(value) for value in starts]
+    if source == "pixels":
+        starts = [model.pixels(file) for file in files]
+    elif source == "tensor":
+        starts = [model.preprocess(file) for file in files]
     steps = steps[SOURCES.index(source) :]
 
     def query(image: int) -> tuple[int, Sequence[int]]:

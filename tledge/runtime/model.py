@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tledge.bundle import Bundle
 from tledge.errors import BundleError, InputError
-from tledge.preprocess import Spec, preprocessor
+from tledge.preprocess import Preprocessor, Spec, preprocessor
 from tledge.runtime import backends, postprocess
 from tledge.runtime.choose import choose
 from tledge.runtime.session import Session
@@ -69,7 +69,7 @@ class Model:
     labels: tuple[str, ...]
     spec: Spec
     session: Session
-    preprocessor: Any
+    preprocessor: Preprocessor
 
     @property
     def backend(self) -> str:
@@ -130,17 +130,23 @@ class Model:
 
     def preprocess(self, image: Source | list[Source] | tuple[Source, ...]) -> NDArray[Any]:
         """Return the input tensor, N x C x H x W or as the spec's layout says, for one image or a list."""
-        images = image if isinstance(image, (list, tuple)) else [image]
-        return np.concatenate([self._tensor_of(one) for one in images])
+        if not isinstance(image, (list, tuple)):
+            return self._tensor_of(image)
+        return np.concatenate([self._tensor_of(one) for one in image])
 
     def _tensor_of(self, image: Source) -> NDArray[Any]:
-        """Return the input tensor of one image; of a JPEG only what the crop needs is decoded."""
         data = read_file(Path(image)) if isinstance(image, (str, os.PathLike)) else image
-        straight = self.preprocessor.jpeg(data) if isinstance(data, bytes) else None
-        if straight is None:
-            return self.tensor([self.pixels(image)])
-        one: NDArray[Any] = straight[np.newaxis]
-        return one
+        straight = self.straight(data) if isinstance(data, bytes) else None
+        return self.tensor([self.pixels(image)]) if straight is None else straight
+
+    def straight(self, data: bytes) -> NDArray[Any] | None:
+        """Return the input tensor, 1 x C x H x W, of a JPEG file's bytes, decoding only what the crop needs.
+
+        None where the kernels leave the file to `pixels` and `tensor`, which give the same bits or say what
+        is wrong with it.
+        """
+        tensor = self.preprocessor.jpeg(data)
+        return None if tensor is None else tensor[np.newaxis]
 
     def pixels(self, image: Source) -> NDArray[np.uint8]:
         """Return the decoded image, uint8 H x W x 3 RGB. InputError: it cannot be read."""
