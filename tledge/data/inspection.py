@@ -17,8 +17,8 @@ from tledge.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# A thumbnail of 32 x 32 from a decode of at least this size differs from that of the whole by rounding alone.
-_DRAFT = 4 * SIDE
+# Pixels a side that a thumbnail is averaged from at least: the same pairs are found as from whole images.
+_DRAFT = 2 * SIDE
 
 
 @dataclass(frozen=True)
