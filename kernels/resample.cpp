@@ -84,9 +84,8 @@ class Ring {
 
 template <typename T>
 void emit_interleaved(const Table& table, const int32_t* order, const uint8_t* samples, size_t count, void* out) {
-    T entries[3 * 256];
-    std::memcpy(entries, table.entries.data(), sizeof entries);
-    T* target = static_cast<T*>(out);
+    const T* entries = table.entries.as<T>();
+    T* __restrict__ target = static_cast<T*>(out);
     for (size_t i = 0; i < count; ++i) {
         for (int c = 0; c < 3; ++c) target[3 * i + c] = entries[256 * c + samples[3 * i + order[c]]];
     }
@@ -154,19 +153,20 @@ void run_planes(const Plan& plan, const Table& table, Ring& ring, void* out, int
 
 }  // namespace
 
-Table::Table(const void* source, int element) : bytes(element), entries(static_cast<size_t>(3) * 256 * element) {
-    std::memcpy(entries.data(), source, entries.size());
+Table::Table(const void* source, int element) : bytes(element) {
+    entries.allocate(static_cast<size_t>(3) * 256 * element);
+    std::memcpy(entries.as<uint8_t>(), source, static_cast<size_t>(3) * 256 * element);
     planes.allocate(3 * 4 * 256);
     for (int c = 0; c < 3; ++c) {
         for (int v = 0; v < 256; ++v) {
             for (int b = 0; b < bytes; ++b) {
-                planes.as<uint8_t>()[(4 * c + b) * 256 + v] = entries[(static_cast<size_t>(c) * 256 + v) * bytes + b];
+                planes.as<uint8_t>()[(4 * c + b) * 256 + v] = entries.as<uint8_t>()[(static_cast<size_t>(c) * 256 + v) * bytes + b];
             }
         }
     }
 }
 
-EmissionTable Table::view() const { return {bytes, entries.data(), planes.as<uint8_t>()}; }
+EmissionTable Table::view() const { return {bytes, entries.as<uint8_t>(), planes.as<uint8_t>()}; }
 
 Source whole_image(const Plan& plan, const uint8_t* pixels, size_t stride) {
     const size_t last = 3 * static_cast<size_t>(plan.geometry.source_width);

@@ -15,8 +15,7 @@ struct Table {
     EmissionTable view() const;
 
     int bytes;
-    std::vector<uint8_t> entries;
-    AlignedBytes planes;
+    AlignedBytes entries, planes;
 };
 
 // Pixels that are there: the rows from first_row on, each from first_column on; `bytes` from `pixels` on may be

@@ -46,7 +46,7 @@ struct VerticalTable {
 // planes + (4 c + b) * 256.
 struct EmissionTable {
     int bytes;
-    const uint8_t* entries;
+    const void* entries;  // of unsigned integers of that many bytes
     const uint8_t* planes;
 };
 

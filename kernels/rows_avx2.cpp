@@ -3,7 +3,6 @@
 // A group is four source rows: two pairs, each of samples of two 16-bit values, one a row. So both passes
 // multiply two values of one sample in one step of `vpmaddwd`: two taps of a row, then two rows of a column.
 #include <immintrin.h>
-#include <string.h>
 
 #include "lines.h"
 #include "rows.h"
@@ -65,8 +64,12 @@ void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_
     }
 }
 
-// 24 samples (8 pixels) from sample `at` on, clipped, in the first 24 bytes of three 8-byte words.
-inline void eight(const VerticalTable& table, int row, const uint8_t* const* groups, size_t at, uint8_t* samples) {
+struct Samples24 {
+    __m128i first16, last8;
+};
+
+// 24 samples (8 pixels) from sample `at` on, clipped.
+inline Samples24 eight(const VerticalTable& table, int row, const uint8_t* const* groups, size_t at) {
     const int32_t* weights = table.weights + static_cast<size_t>(row) * table.stride;
     const size_t second = pair_bytes(table.width);
     const int odd = table.unit[row] & 1;
@@ -79,11 +82,11 @@ inline void eight(const VerticalTable& table, int row, const uint8_t* const* gro
             sums[i].add(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * i)), low, high);
         }
     }
-    for (int i = 0; i < 3; ++i) {
-        const __m256i value = sums[i].value();
-        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
-        _mm_storel_epi64(reinterpret_cast<__m128i*>(samples + 8 * i), _mm_packus_epi16(words, words));
-    }
+    const auto words = [](__m256i value) {
+        return _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
+    };
+    const __m128i last = words(sums[2].value());
+    return {_mm_packus_epi16(words(sums[0].value()), words(sums[1].value())), _mm_packus_epi16(last, last)};
 }
 
 void vertical(const VerticalTable& table, int row, const uint8_t* const* groups, uint8_t* const* planes) {
@@ -94,13 +97,11 @@ void vertical(const VerticalTable& table, int row, const uint8_t* const* groups,
     const __m128i rest[3] = {_mm_setr_epi8(-1, -1, -1, -1, -1, -1, 2, 5, -1, -1, -1, -1, -1, -1, -1, -1),
                              _mm_setr_epi8(-1, -1, -1, -1, -1, 0, 3, 6, -1, -1, -1, -1, -1, -1, -1, -1),
                              _mm_setr_epi8(-1, -1, -1, -1, -1, 1, 4, 7, -1, -1, -1, -1, -1, -1, -1, -1)};
-    alignas(32) uint8_t samples[32];
     for (int x = 0; x < table.width; x += 8) {
-        eight(table, row, groups, 3 * static_cast<size_t>(x), samples);
-        const __m128i low = _mm_load_si128(reinterpret_cast<const __m128i*>(samples));
-        const __m128i high = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(samples + 16));
+        const Samples24 samples = eight(table, row, groups, 3 * static_cast<size_t>(x));
         for (int c = 0; c < 3; ++c) {
-            const __m128i plane = _mm_or_si128(_mm_shuffle_epi8(low, first[c]), _mm_shuffle_epi8(high, rest[c]));
+            const __m128i plane = _mm_or_si128(_mm_shuffle_epi8(samples.first16, first[c]),
+                                               _mm_shuffle_epi8(samples.last8, rest[c]));
             _mm_storel_epi64(reinterpret_cast<__m128i*>(planes[c] + x), plane);
         }
     }
@@ -108,7 +109,10 @@ void vertical(const VerticalTable& table, int row, const uint8_t* const* groups,
 
 void vertical_interleaved(const VerticalTable& table, int row, const uint8_t* const* groups, uint8_t* samples) {
     for (int x = 0; x < table.width; x += 8) {
-        eight(table, row, groups, 3 * static_cast<size_t>(x), samples + 3 * static_cast<size_t>(x));
+        const Samples24 made = eight(table, row, groups, 3 * static_cast<size_t>(x));
+        uint8_t* to = samples + 3 * static_cast<size_t>(x);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), made.first16);
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(to + 16), made.last8);
     }
 }
 

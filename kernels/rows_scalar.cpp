@@ -1,7 +1,5 @@
 // The row kernels in plain C++: what every other set must equal, byte for byte.
 // A group is one row of interleaved samples.
-#include <string.h>
-
 #include "lines.h"
 #include "rows.h"
 
@@ -41,10 +39,9 @@ void vertical_interleaved(const VerticalTable& table, int row, const uint8_t* co
 }
 
 template <typename T>
-void look_up(const uint8_t* entries, int channel, const uint8_t* values, int count, void* out) {
-    T table[256];
-    memcpy(table, entries + 256 * sizeof(T) * channel, sizeof table);
-    T* target = static_cast<T*>(out);
+void look_up(const void* entries, int channel, const uint8_t* values, int count, void* out) {
+    const T* table = static_cast<const T*>(entries) + 256 * channel;
+    T* __restrict__ target = static_cast<T*>(out);
     for (int i = 0; i < count; ++i) target[i] = tledge::emit(table, values[i]);
 }
 
