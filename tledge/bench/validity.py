@@ -13,6 +13,9 @@ from tledge.bench.load import MIN_QUERIES, Recording, percentile
 # the measurements are in docs/runtime.md.
 OTHER_LOAD_CPUS = 0.2
 SPEED_MOVED = 0.08
+# An inference also waits for memory, and for its threads after each layer: on quiet machines its P99/P50 is
+# up to twice as far above 1 as that of plain work.
+NOISE_FACTOR = 2.0
 NOISE_SLACK = 0.25
 
 
@@ -48,7 +51,8 @@ def reasons(measured: Measured, min_queries: int = MIN_QUERIES) -> list[str]:
         )
     infer = recording.stages[:, measured.stages.index("infer")]
     ratio = percentile(infer, 0.99) / percentile(infer, 0.5)
-    allowed = max(measured.noise_before.ratio, measured.noise_after.ratio) + NOISE_SLACK
+    noisiest = max(measured.noise_before.ratio, measured.noise_after.ratio)
+    allowed = 1 + NOISE_FACTOR * (noisiest - 1) + NOISE_SLACK
     if ratio > allowed:
         found.append(
             f"inference was unsteady: P99/P50 is {ratio:.2f}, the machine's own noise allows {allowed:.2f}"
