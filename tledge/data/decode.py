@@ -142,14 +142,13 @@ def open_image(data: bytes, name: str = "") -> Image:
 def _reader(kind: str, module: str, name: str) -> Any:
     """Return Pillow's class for a format."""
     try:
-        from PIL import Image, features
+        from PIL import features
 
         found = getattr(importlib.import_module(f"PIL.{module}"), name)
     except ImportError as error:
         raise _lacking(kind) from error
     if kind in ("WebP", "AVIF") and not features.check(kind.lower()):
         raise _lacking(kind)
-    Image.preinit()
     return found
 
 
