@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, and no deadline: speed is not tested, and the machine may be busy.
+settings.register_profile("tledge", derandomize=True, deadline=None)
+settings.load_profile("tledge")
 
 
 @pytest.fixture(scope="session")

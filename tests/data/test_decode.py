@@ -279,7 +279,7 @@ def test_the_suffix_does_not_matter() -> None:
 @PILLOW_WARNS
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_damaged_files_are_read_or_refused(kind: str, data: st.DataObject) -> None:
     """Bytes changed, cut, repeated or put in: an image comes out, or InputError; nothing else."""
     good = bytearray(encode(Image.fromarray(photo(20, 14)).convert("P" if kind == "GIF" else "RGB"), kind))
@@ -319,7 +319,7 @@ SIGNATURES = [
 
 @PILLOW_WARNS
 @given(st.sampled_from(SIGNATURES), st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_rubbish_behind_a_signature_is_read_or_refused(signature: bytes, rubbish: bytes) -> None:
     pixels, error = outcome(lambda: decode.image(signature + rubbish))
     assert pixels.dtype == np.uint8 if error is None else error.hint

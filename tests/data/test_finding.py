@@ -18,7 +18,7 @@ from tledge.data import Dataset, decode, find, image_files, sample_at
 from tledge.data.names import natural_key
 from tledge.errors import InputError, MachineError
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def grow(root: Path, tree: Mapping[str, int], suffix: str = ".png") -> Path:
