@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tests.runtime import graphs
 from tledge.bundle import Bundle, Row
+from tledge.bundle.files import sha256_bytes
 from tledge.preprocess import Box, Spec
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 
 
 def make(
-    path: Path, variants: tuple[str, ...] = ("fp32",), stages: tuple[str, ...] = (), eval_images: int = 0
+    path: Path,
+    variants: tuple[str, ...] = ("fp32",),
+    stages: tuple[str, ...] = (),
+    eval_images: int = 0,
+    changes: dict[str, dict[str, Any]] | None = None,
 ) -> Bundle:
-    """Write a finished bundle of `graphs.classifier` with a ledger row for each of `stages`."""
+    """Write a finished bundle of `graphs.classifier` with a ledger row for each of `stages`.
+
+    `changes` says, by stage, which fields of its row are other than usual.
+    """
     bundle = Bundle.create(path)
     with bundle.writing() as writer:
         writer.put("labels.txt", "".join(f"{label}\n" for label in LABELS).encode())
@@ -26,7 +36,7 @@ def make(
         for variant in variants:
             writer.put(f"{variant}.onnx", graphs.classifier())
         for stage in stages:
-            writer.row(row(stage))
+            writer.row(row(stage, **(changes or {}).get(stage, {})))
         if eval_images:
             put_eval(writer, eval_images)
         writer.commit("import", settings={})
@@ -38,12 +48,15 @@ def spec() -> Spec:
     return Spec(geometry=Box(size=(16, 16)), filter="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
-def row(stage: str) -> Row:
+def row(stage: str, **changes: Any) -> Row:
     """Return a ledger row of a stage that changed nothing."""
     variant, backend = stage.split("@")
     parent = None if stage == "fp32@onnxruntime" else "fp32@onnxruntime"
     same = (None, None, None) if parent is None else (100.0, 0, 0.0)
-    return Row(stage, parent, variant, backend, "cpu", 20, 90.0, 70.0, 97.0, 100.0, *same, "d" * 64, "f" * 64)
+    usual = Row(
+        stage, parent, variant, backend, "cpu", 20, 90.0, 70.0, 97.0, 100.0, *same, "d" * 64, "f" * 64
+    )
+    return dataclasses.replace(usual, **changes)
 
 
 def pixels(seed: int, size: tuple[int, int] = (24, 20)) -> np.ndarray:
@@ -61,7 +74,6 @@ def png(seed: int) -> bytes:
 def put_eval(writer, count: int) -> None:
     """Write `count` eval images and their index."""
     from tledge.bundle import EvalImage, records
-    from tledge.bundle.files import sha256_bytes
 
     images = []
     for seed in range(count):

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +204,19 @@ def test_auto_takes_the_first_of_the_order_that_was_scored(tmp_path, x86):
     assert choose.choose(only_reference, backend="openvino") == ("openvino", "fp32")
     nothing_scored = everything(tmp_path / "3", ())
     assert choose.choose(nothing_scored) == ("onnxruntime", "fp32")
+
+
+def test_auto_takes_nothing_that_lost_too_much_or_was_scored_before_it_changed(tmp_path, x86):
+    variants = ("fp32", "int8-cpu")
+
+    def chosen(name: str, **changes: Any) -> tuple[str, str]:
+        bundle = bundles.make(tmp_path / name, variants, SCORED[:4], changes={"int8-cpu@openvino": changes})
+        return choose.choose(bundle)
+
+    assert chosen("1") == ("openvino", "int8-cpu")
+    assert chosen("2", top1=89.6) == ("openvino", "int8-cpu")
+    assert chosen("3", top1=89.4) == ("onnxruntime", "int8-cpu")
+    assert chosen("4", file_sha256="0" * 64) == ("onnxruntime", "int8-cpu")
 
 
 def test_auto_needs_what_the_machine_has(tmp_path, x86):

@@ -29,6 +29,7 @@ ORDER = (
     Choice("fp32", "onnxruntime", "any", "4.9 ms: the reference that every other stage is compared with"),
 )
 REFERENCE = ORDER[-1]
+ALLOWED_DROP = 0.5  # points of top-1, as `calibrate` by default
 
 
 def choose(bundle: Bundle, backend: str = "auto", variant: str = "auto") -> tuple[str, str]:
@@ -72,8 +73,20 @@ def _fits(bundle: Bundle, choice: Choice) -> bool:
 
 
 def passed(bundle: Bundle, stage: str) -> bool:
-    """Tell whether a stage was scored and passed its gate."""
-    return bundle.row(stage) is not None
+    """Tell whether a stage was scored, with the graph that the bundle holds now, and passed its gate.
+
+    `calibrate` keeps no graph that failed the gate on the reference's backend, so that a row there is a pass.
+    On another backend nothing has judged the row yet: the drop itself, without an interval, must be within
+    what `calibrate` was told to allow.
+    """
+    row = bundle.row(stage)
+    if row is None or row.file_sha256 != bundle.sha256(f"{row.variant}.onnx"):
+        return False
+    reference = bundle.row(f"{REFERENCE.variant}@{REFERENCE.backend}")
+    if row.backend == REFERENCE.backend or reference is None:
+        return row.backend == REFERENCE.backend
+    allowed: float = bundle.settings.get("calibrate", {}).get("max_drop", ALLOWED_DROP)
+    return reference.top1 - row.top1 <= allowed
 
 
 def _no_variant(bundle: Bundle, variant: str) -> UsageError | BundleError:
