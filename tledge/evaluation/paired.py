@@ -112,7 +112,8 @@ def statistic(lost: int, gained: int, n: int, delta: float) -> float:
     a = 2 * n
     b = -lost - gained + (2 * n - lost + gained) * delta
     c = -gained * delta * (1 - delta)
-    likeliest = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+    root = abs(b) if c == 0 else math.sqrt(max(0.0, b * b - 4 * a * c))  # b * b may underflow to 0
+    likeliest = (root - b) / (2 * a)
     variance = n * (2 * likeliest + delta * (1 - delta))
     distance = lost - gained - n * delta
     if variance <= 0:
