@@ -82,10 +82,10 @@ def fit(right: Batches, ours: Batches) -> tuple[NDArray[np.float32], NDArray[np.
     count = 0
     for r, o in zip(right, ours, strict=True):
         a, b = _by_channel(r), _by_channel(o)
-        count += a.shape[1]
-        moments = [a.sum(axis=1), b.sum(axis=1)]
-        moments += [np.einsum("cn,cn->c", x, y, dtype=np.float64) for x, y in ((a, a), (b, b), (a, b))]
-        sums = sums + np.array(moments)
+        count += a.shape[0] * a.shape[2]
+        moments = [a.sum(axis=2), b.sum(axis=2)]
+        moments += [np.einsum("ncp,ncp->nc", x, y) for x, y in ((a, a), (b, b), (a, b))]
+        sums = sums + np.array(moments, np.float64).sum(axis=1)
     mean_r, mean_o, square_r, square_o, product = sums / count
     variance, covariance = square_o - mean_o**2, product - mean_r * mean_o
     lively = (variance > 1e-6 * square_o) & (square_r > 0)
@@ -94,10 +94,10 @@ def fit(right: Batches, ours: Batches) -> tuple[NDArray[np.float32], NDArray[np.
     return gain.astype(np.float32), (mean_r - gain * mean_o).astype(np.float32)
 
 
-def _by_channel(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the values as channels x rest: axis 1 of N x C x H x W, the last axis of other tensors."""
-    moved = np.moveaxis(values, 1 if values.ndim == 4 else -1, 0)
-    return moved.reshape(len(moved), -1).astype(np.float64)
+def _by_channel(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the values as N x C x rest: axis 1 of N x C x H x W, the last axis of other tensors."""
+    moved = values if values.ndim == 4 else np.moveaxis(values, -1, 1)
+    return moved.reshape(*moved.shape[:2], -1)
 
 
 class _Walk:

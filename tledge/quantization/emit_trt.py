@@ -45,8 +45,8 @@ def emit(
     heads = {layer.node: layer for layer in placement.heads}
     shortcuts = dict(placement.sums)
     scales = {name: symmetric(found) for name, found in shared(ranges, placement).items()}
-    # Only what an INT8 operator reads is quantised: other members of a group need no Q/DQ here, as the builder
-    # moves it through what only moves values.
+    # Only what an INT8 operator reads is quantised: other members of a group need no Q/DQ here, as the
+    # builder moves it through what only moves values.
     wanted = {layer.input for layer in placement.layers} | set(shortcuts.values())
     back: dict[str, str] = {}
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 QUANTISED_OPS = frozenset(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger "
-    "QGemm QLinearAdd".split()
+    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul QLinearAdd QGemm "
+    "ConvInteger MatMulInteger".split()
 )
 
 

@@ -142,8 +142,9 @@ RULES: tuple[Rule, ...] = (
          "per output channel", TENSORRT),
     Rule("residual", TARGETS, True, _residual,
          "the precision of the shortcut decides the output precision of the convolution that the sum is "
-         "fused into; the other branch comes straight out of that convolution's accumulator (for TensorRT only the "
-         "shortcut is quantised; ONNX Runtime's QLinearAdd needs both inputs and the output)", TENSORRT),
+         "fused into; the other branch comes straight out of that convolution's accumulator (for TensorRT "
+         "only the shortcut is quantised; ONNX Runtime's QLinearAdd needs both inputs and the output)",
+         TENSORRT),
     Rule("passing", TARGETS, True, _passing,
          "values are only moved or selected: quantising commutes with it, so it keeps its input's scale, and "
          "all inputs of a Concat share one", TENSORRT),

@@ -1,0 +1,215 @@
+"""`tledge calibrate`: one pass over train images, two INT8 variants and a float16 one, scored, in one commit.
+
+Every choice is made on tune; the eval images only score, and confirm the gate once. A process that dies
+leaves the bundle as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tledge.bundle import Bundle, Row
+from tledge.errors import AccuracyError, BundleError, UsageError, nearest
+from tledge.evaluation import stage
+from tledge.preprocess import preprocessor
+from tledge.progress import Progress
+from tledge.quantization import calibration_file, fp16
+from tledge.quantization.build import FITTED, METHODS, Built, Tune, answers, build
+from tledge.quantization.graph import Graph, load, session
+from tledge.quantization.images import Images, choose, tensors
+from tledge.quantization.observe import observe
+from tledge.quantization.observers import Observer
+from tledge.quantization.placement import TARGETS, Placement, place
+from tledge.runtime.machine import physical_cores
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+REFERENCE = ("fp32", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class CalibrateSettings:
+    """What can be set; each line has the reason of its default."""
+
+    images: int = 512  # more rarely helps: 640 were as good as 10000 (retinanet-examples, issue 255)
+    tune: int = 64  # a choice among a few states, by a mean KL that already settles with some tens of images
+    ranges: str = "auto"
+    max_drop: float = 0.5  # points of top-1
+    min_agreement: float | None = None  # per cent of answers kept; None: not asked for
+    threads: int | None = None  # None: the physical cores
+
+
+def calibrate(
+    bundle: Bundle,
+    data: str | Path | None = None,
+    settings: CalibrateSettings | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Make `int8`, `int8-cpu` and `fp16` of the bundle's network, score them, and return their ledger rows.
+
+    Args:
+        bundle: A finished bundle with an `fp32` variant.
+        data: A folder of labelled images, in place of the train images that the bundle remembers.
+        settings: See `CalibrateSettings`.
+        progress: Where to show how far it is.
+
+    Raises:
+        AccuracyError: more is lost than allowed; the bundle is as it was.
+        InputError: the images or the network cannot be calibrated with.
+        BundleError: the bundle is damaged, or has no `fp32` variant.
+        MachineError: a package is missing, or the bundle may not be written.
+        UsageError: a setting is none of those known.
+    """
+    settings, progress = settings or CalibrateSettings(), progress or Progress.silent()
+    if settings.ranges not in METHODS:
+        raise UsageError(f"no such ranges: {settings.ranges}", hint=nearest(settings.ranges, METHODS))
+    if settings.images < 1 or settings.tune < 1:
+        raise UsageError("calibrating needs at least one image")
+    started = time.monotonic()
+    with bundle.writing() as writer:
+        bundle = Bundle.open(bundle.path)
+        if not bundle.has("fp32.onnx"):
+            raise BundleError(f"{bundle.path} has no fp32.onnx to calibrate", path=bundle.path)
+        threads = settings.threads or physical_cores()
+        images = choose(bundle, Path(data) if data is not None else None, settings.images, settings.tune)
+        model = load(bundle.read("fp32.onnx"), str(bundle.path / "fp32.onnx"))
+        graph = Graph(model)
+        placements = [place(graph, target) for target in TARGETS]
+        tell_unknown(placements[0], progress)
+        prepare = preprocessor(bundle.spec, using="host")
+        observers = observe(
+            model,
+            placements,
+            tensors(prepare, images.calibration),
+            total=len(images.calibration),
+            threads=threads,
+            progress=progress,
+        )
+        tell_constant(observers, progress)
+        tune = read_tune(model, images, bundle, threads)
+        fitting = np.concatenate(list(tensors(prepare, images.calibration[:FITTED])))
+        built: dict[str, Built] = {
+            target: build(
+                model,
+                target,
+                observers,
+                fitting,
+                tune,
+                methods=METHODS[settings.ranges],
+                threads=threads,
+                progress=progress,
+            )
+            for target in TARGETS
+        }
+        graphs = write_graphs(model, built, observers)
+        scored = score(bundle, graphs, images, threads, progress)
+        check_gate(scored, built, settings)
+        for variant, file in graphs.items():
+            writer.put(f"{variant}.onnx", file)
+        writer.put(calibration_file.NAME, calibration_file.encode(bundle, images, observers, built))
+        for one in scored:
+            stage.put(writer, one)
+        writer.commit(
+            "calibrate",
+            made_from=["fp32.onnx"],
+            settings=dataclasses.asdict(settings) | {"data": None if data is None else str(data)},
+            seconds=time.monotonic() - started,
+        )
+    return [one.row for one in scored if one.row.variant != REFERENCE[0]]
+
+
+def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -> Tune:
+    """Return the tune images as tensors with the float network's logits."""
+    prepare = preprocessor(bundle.spec, using="host")
+    values = np.concatenate(list(tensors(prepare, images.tune)))
+    labels = np.array([image.label for image in images.tune], np.intp)
+    return Tune(values, labels, answers(session(model, threads), values))
+
+
+def write_graphs(
+    model: ModelProto, built: Mapping[str, Built], observers: Mapping[str, Observer]
+) -> dict[str, bytes]:
+    """Return the files of the three variants, each checked by ONNX's own checker."""
+    import onnx
+
+    limit = fp16.LARGEST / fp16.SAFETY
+    large = [name for name, seen in observers.items() if max(-seen.minimum, seen.maximum) > limit]
+    graphs = {
+        "int8": fp16.convert(built["int8"].model, large),
+        "int8-cpu": built["int8-cpu"].model,
+        "fp16": fp16.convert(model, large),
+    }
+    for graph in graphs.values():
+        onnx.checker.check_model(graph)
+    return {name: graph.SerializeToString() for name, graph in graphs.items()}
+
+
+def score(
+    bundle: Bundle, graphs: Mapping[str, bytes], images: Images, threads: int, progress: Progress
+) -> list[stage.Stage]:
+    """Return each variant scored against `fp32`; that comes first where the bundle has no row of it yet."""
+    backend = REFERENCE[1]
+    scored = []
+    logits = None
+    if bundle.row("@".join(REFERENCE)) is None:
+        reference = stage.measure(
+            bundle, *REFERENCE, images=images.scoring, threads=threads, progress=progress
+        )
+        scored.append(reference)
+        logits = reference.logits
+    for variant, file in graphs.items():
+        scored.append(
+            stage.measure(
+                bundle,
+                variant,
+                backend,
+                images=images.scoring,
+                graph=file,
+                parent_logits=logits,
+                threads=threads,
+                progress=progress,
+            )
+        )
+    return scored
+
+
+def check_gate(scored: list[stage.Stage], built: Mapping[str, Built], settings: CalibrateSettings) -> None:
+    """Raise AccuracyError if a variant loses more than allowed on the eval images, by the paired test."""
+    for one in scored:
+        found = one.comparison
+        if found is None or one.row.variant == REFERENCE[0]:
+            continue
+        lost = found.drop_low > settings.max_drop
+        few = settings.min_agreement is not None and found.agreement < settings.min_agreement
+        if lost or few:
+            tried = "".join(f"\n  {trial}" for part in built.values() for trial in part.trials)
+            what = f"loses {found.drop:.2f} points of top-1 (95 %: at least {found.drop_low:.2f})"
+            if few and not lost:
+                what = f"keeps {found.agreement:.2f} % of the answers, not {settings.min_agreement} %"
+            raise AccuracyError(
+                f"{one.row.variant} {what}; {settings.max_drop} points may go. Tried, judged on tune:{tried}",
+                hint="Nothing was changed. Give more images, fine-tune with more of them, or allow more with "
+                "--max-drop.",
+            )
+
+
+def tell_unknown(placement: Placement, progress: Progress) -> None:
+    """Say which operators no rule knows."""
+    unknown = sorted({d.op for d in placement.decisions if d.rule == "unknown"})
+    if unknown:
+        progress.note(f"left in float, because no rule is known for them: {', '.join(unknown)}")
+
+
+def tell_constant(observers: Mapping[str, Observer], progress: Progress) -> None:
+    """Say which tensors have the same value everywhere: part of the network is dead."""
+    constant = [name for name, seen in observers.items() if seen.minimum == seen.maximum]
+    if constant:
+        progress.note(f"constant on all images, so that their layers add nothing: {', '.join(constant)}")
