@@ -53,9 +53,8 @@ def row(stage: str, **changes: Any) -> Row:
     variant, backend = stage.split("@")
     parent = None if stage == "fp32@onnxruntime" else "fp32@onnxruntime"
     same = (None, None, None) if parent is None else (100.0, 0, 0.0)
-    usual = Row(
-        stage, parent, variant, backend, "cpu", 20, 90.0, 70.0, 97.0, 100.0, *same, "d" * 64, "f" * 64
-    )
+    graph = sha256_bytes(graphs.classifier())
+    usual = Row(stage, parent, variant, backend, "cpu", 20, 90.0, 70.0, 97.0, 100.0, *same, "d" * 64, graph)
     return dataclasses.replace(usual, **changes)
 
 
