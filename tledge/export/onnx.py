@@ -21,7 +21,7 @@ from tledge.models import Network
 from tledge.preprocess import Spec
 
 # TensorRT 10.3 (JetPack 6) reads opset 9 to 20 and, being built with ONNX 1.16, IR version 10:
-# https://github.com/onnx/onnx-tensorrt/blob/release/10.3-GA/docs/operators.md. 18 is the exporter's own opset.
+# https://github.com/onnx/onnx-tensorrt/blob/release/10.3-GA/docs/operators.md. 18 is the exporter's own.
 OPSET = 18
 LARGEST_IR = 10
 INPUT, OUTPUT = "input", "logits"

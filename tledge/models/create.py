@@ -55,7 +55,7 @@ def create(
         InputError: the weight file does not fit.
     """
     source, name = _resolve(backbone)
-    spec = _resized(_spec(source, name), image_size)
+    spec = resized(_spec(source, name), image_size)
     network = _build(backbone, classes, head, pool, spec.size)
     if weights == "none" or (weights == "pretrained" and source == "tledge"):
         return network.eval(), spec
@@ -80,10 +80,21 @@ def is_scratch(backbone: str, weights: str | Path) -> bool:
     return weights == "none" or (weights == "pretrained" and backbone.startswith("tledge:"))
 
 
-def with_classes(network: Network, classes: int) -> Network:
-    """Return a network with the body of `network`, weights included, and a new head for `classes`."""
-    fresh = rebuild(network.config | {"classes": classes})
-    fresh.body.load_state_dict(network.body.state_dict())
+def adapted(network: Network, classes: int, head: str, size: tuple[int, int]) -> Network:
+    """Return a network with the body of `network`, weights included, and a fresh head for `classes`.
+
+    Raises:
+        UsageError: the body cannot take images of `size` (height, width).
+    """
+    fresh = rebuild(network.config | {"classes": classes, "head": head, "size": list(size)})
+    try:
+        fresh.body.load_state_dict(network.body.state_dict())
+    except RuntimeError as error:
+        raise UsageError(
+            f"the weights of this {network.config['backbone']} are for images of "
+            f"{network.config['size'][0]} x {network.config['size'][1]} pixels only",
+            hint="Leave --image-size out.",
+        ) from error
     return fresh.eval()
 
 
@@ -135,7 +146,7 @@ def _spec(source: str, name: str) -> Spec:
     return library.torchvision_spec(name) if source == "torchvision" else library.timm_spec(name)
 
 
-def _resized(spec: Spec, side: int | None) -> Spec:
+def resized(spec: Spec, side: int | None) -> Spec:
     """Return `spec` for a square input of `side`, with the same part of the image in view."""
     if side is None or spec.size == (side, side):
         return spec

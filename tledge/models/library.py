@@ -164,7 +164,7 @@ def _configuration(name: str) -> dict[str, Any]:
     import timm
 
     found = timm.get_pretrained_cfg(name)
-    return dict(found.to_dict()) if found else {}
+    return dict(vars(found)) if found else {}
 
 
 def _cached(place: str | None) -> bool:

@@ -1,0 +1,37 @@
+"""Averaging the weights before and after fine-tuning (WiSE-FT: Wortsman et al., 2022)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tledge.models import Network
+from tledge.training import features
+from tledge.training.choosing import tempered_loss
+from tledge.training.material import Material
+
+SHARES = (1.0, 0.75, 0.5)  # of the fine-tuned weights; the first wins ties
+
+
+def best_mixture(
+    network: Network,
+    before: dict[str, Tensor],
+    material: Material,
+) -> float:
+    """Mix `network`, fine-tuned, with its weights `before` as is best on tune; return its own share."""
+    after = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def mixed(share: float) -> dict[str, Tensor]:
+        return {
+            name: before[name].lerp(tensor, share) if tensor.is_floating_point() else tensor
+            for name, tensor in after.items()
+        }
+
+    losses = {}
+    for share in SHARES:
+        network.load_state_dict(mixed(share))
+        title = f"choosing: {share:.0%} fine-tuned"
+        (logits,) = features.over(network.eval(), material, material.tune_on, title=title)
+        losses[share] = tempered_loss(logits, material.tune_labels)
+    best = min(SHARES, key=lambda share: losses[share])
+    network.load_state_dict(mixed(best))
+    return best

@@ -1,0 +1,247 @@
+"""The whole of `tledge finetune`: data, probe, epochs, export, parity, scores, in one bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tledge.bundle import Bundle, Writer
+from tledge.bundle.files import sha256_bytes
+from tledge.data import decode
+from tledge.data.ahead import ordered
+from tledge.data.dataset import Dataset
+from tledge.errors import BundleError, UsageError
+from tledge.evaluation import stage
+from tledge.evaluation.images import EvalSet, Readable, of_bundle
+from tledge.export import compare, to_onnx
+from tledge.models import Network, adapted, create, load, resized, save
+from tledge.preprocess import Preprocessor, Spec, preprocessor
+from tledge.progress import Progress
+from tledge.training import contents, features, start
+from tledge.training.average import best_mixture
+from tledge.training.device import Device, choose, threads
+from tledge.training.images import Images
+from tledge.training.loop import train
+from tledge.training.material import Material
+from tledge.training.settings import FinetuneSettings, resumed
+
+STAGE = "finetune"
+BATCH = 32
+
+
+def finetune(
+    dataset: Dataset,
+    out: Path,
+    settings: FinetuneSettings | None = None,
+    progress: Progress | None = None,
+    *,
+    force: bool = False,
+    resume: bool = False,
+) -> Bundle:
+    """Fine-tune a network on a data set and return the finished bundle at `out`.
+
+    Args:
+        dataset: what `tledge.data.find` gave.
+        out: where the bundle goes.
+        settings: see `FinetuneSettings`.
+        progress: where to report.
+        force: replace a bundle that is in the way, once the new one is finished.
+        resume: go on with the unfinished bundle at `out`.
+
+    Raises:
+        UsageError: a wrong setting, a bundle that is in the way, or a loss that is not a number.
+        InputError: the data are not fit for training.
+        MachineError: weights, packages, memory, permission or a GPU are missing.
+        BundleError: the unfinished bundle, or the one to start from, is damaged.
+    """
+    settings, progress = settings or FinetuneSettings(), progress or Progress.silent()
+    started = time.monotonic()
+    if settings.method == "probe" and settings.head != "linear":
+        raise UsageError("a probe is a linear head", hint="Use --method finetune with this --head.")
+    bundle = contents.in_the_way(out, force=force, resume=resume)
+    if bundle is not None:
+        settings = resumed(bundle.settings[STAGE], settings)
+        contents.check_classes(bundle, dataset)
+    device = choose(settings.device)
+    begun: tuple[Network, Spec] | None = None
+    found: contents.Found | None = None
+    if bundle is None:
+        # Both can fail, and so come before anything is written.
+        begun = network_of(settings, len(dataset.classes))
+        found = contents.examine(dataset, settings, progress)
+        if len(found.dataset.classes) != len(dataset.classes):
+            begun = network_of(settings, len(found.dataset.classes))
+        bundle = Bundle.create(out, force=force)
+    with bundle.writing() as writer:
+        if found is not None and begun is not None:
+            bundle = contents.write(writer, found, begun[1], settings)
+        job = Job(bundle, writer, settings, device, progress, dataset, found)
+        with threads(settings.backbone):
+            network, chosen = job.trained(begun)
+            return job.finished(network, chosen, started)
+
+
+def network_of(settings: FinetuneSettings, classes: int) -> tuple[Network, Spec]:
+    """Return the network that training starts from, and its spec."""
+    torch.manual_seed(settings.seed)
+    if settings.from_bundle is None:
+        return create(
+            settings.backbone,
+            classes,
+            weights=settings.weights,
+            head=settings.head,
+            pool=settings.pool,
+            image_size=settings.image_size,
+        )
+    source = Bundle.open(settings.from_bundle)
+    if not source.has("model.safetensors"):
+        raise BundleError(
+            f"{source.path} holds no trained network to start from",
+            hint="It was imported, or made small for a device: start from the bundle that was fine-tuned.",
+            path=source.path,
+        )
+    known = load(source.read("model.safetensors"), source.path / "model.safetensors")
+    default = next(f.default for f in dataclasses.fields(settings) if f.name == "backbone")
+    if settings.backbone not in (default, known.config["backbone"]):
+        raise UsageError(
+            f"{source.path} holds {known.config['backbone']}, and {settings.backbone} was asked for",
+            hint="Leave --backbone out with --from.",
+        )
+    spec = resized(source.spec, settings.image_size)
+    return adapted(known, classes, settings.head, spec.size), spec
+
+
+@dataclasses.dataclass
+class Job:
+    """One run of `finetune` on its bundle, under the bundle's lock."""
+
+    bundle: Bundle
+    writer: Writer
+    settings: FinetuneSettings
+    device: Device
+    progress: Progress
+    dataset: Dataset
+    found: contents.Found | None
+
+    def trained(self, begun: tuple[Network, Spec] | None) -> tuple[Network, dict[str, Any]]:
+        """Return the trained network, on the CPU, and what the rules chose."""
+        settings = self.settings
+        files = self.bundle.train_files()
+        material = Material(
+            images=Images(files, self.dataset.root, self.bundle.spec),
+            train_on=tuple(index for index, file in enumerate(files) if file.part == "train"),
+            tune_on=tuple(index for index, file in enumerate(files) if file.part == "tune"),
+            prepare=preprocessor(self.bundle.spec, "host"),
+            device=self.device,
+            progress=self.progress,
+            workers=settings.threads,
+        )
+        checkpoints = self.writer.checkpoints
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        stored = start.read(checkpoints)
+        if stored is None:
+            network = (begun or network_of(settings, len(self.bundle.labels)))[0]
+            network = features.place(network, self.device)
+            stored = start.make(network, material, settings)
+            start.write(checkpoints, stored)
+        network = features.place(stored.network, self.device)
+        chosen = dict(stored.chosen)
+        if settings.method == "finetune":
+            if settings.freeze == "backbone":
+                network.body.requires_grad_(False)
+            before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            best, history = train(network, material, stored.recipe, checkpoints)
+            network.load_state_dict(best)
+            chosen["history"] = history
+            if stored.mixable and material.tune_on:
+                chosen["mixture"] = best_mixture(network, before, material)
+        return network.cpu().eval(), chosen
+
+    def finished(self, network: Network, chosen: dict[str, Any], started: float) -> Bundle:
+        """Export the network, compare and score both forms of it, and finish the bundle."""
+        spec, labels = self.bundle.spec, self.bundle.labels
+        weights = save(network)
+        self.progress.note("exporting to ONNX")
+        onnx = to_onnx(network, spec, labels)
+        images = self.scoring()
+        ours = torch_logits(network, images, preprocessor(spec, "host"), self.device, self.progress)
+        self.writer.put("model.safetensors", weights)
+        self.writer.put("fp32.onnx", onnx)
+        first = stage.score_stage(
+            stage.TORCH,
+            ours,
+            images,
+            variant=None,
+            backend="torch",
+            device=self.device.label,
+            file_sha256=sha256_bytes(weights),
+        )
+        second = stage.measure(
+            self.bundle,
+            *stage.REFERENCE,
+            images=images,
+            graph=onnx,
+            parent_logits=ours,
+            progress=self.progress,
+        )
+        same = compare(ours, second.logits)
+        self.progress.note(
+            f"torch and ONNX Runtime: difference {same.difference:.2g} of {same.allowed:.2g} allowed, "
+            f"{same.changed} of {same.images} answers changed"
+        )
+        stage.put(self.writer, first)
+        stage.put(self.writer, second)
+        resolved = dataclasses.asdict(self.settings) | {"chosen": chosen}
+        self.writer.commit(
+            STAGE,
+            made_from=["train.json", "preprocess.json"],
+            settings=resolved,
+            seconds=time.monotonic() - started,
+        )
+        return self.writer.finish()
+
+    def scoring(self) -> EvalSet:
+        """Return the bundle's eval images; the data set's own where the bundle keeps none."""
+        if self.bundle.eval_images():
+            return of_bundle(self.bundle)
+        found = self.found or contents.examine(self.dataset, self.settings, self.progress)
+        return EvalSet(
+            images=found.scoring,
+            labels=tuple(sample.label for sample in found.scoring),
+            sha256=tuple(found.sha256[sample.name] for sample in found.scoring),
+            classes=self.bundle.labels,
+        )
+
+
+@torch.inference_mode()
+def torch_logits(
+    network: Network, images: EvalSet, prepare: Preprocessor, device: Device, progress: Progress
+) -> NDArray[np.float32]:
+    """Return the network's logits for the images in order: float32, with neither autocast nor TF32."""
+    network = features.place(network, device).eval()
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+    def tensor(image: Readable) -> NDArray[np.float32]:
+        return prepare(decode.image(image.read(), exif=prepare.spec.decode.exif, name=image.name))
+
+    parts: list[NDArray[np.float32]] = []
+    waiting: list[NDArray[np.float32]] = []
+    try:
+        with progress.task("scoring torch", total=len(images)) as task:
+            for one in ordered(tensor, images.images, ahead=2 * BATCH):
+                waiting.append(one)
+                if len(waiting) == BATCH or task.done + len(waiting) == len(images):
+                    parts.append(network(features.upload(np.stack(waiting), device)).cpu().numpy())
+                    task.advance(len(waiting))
+                    waiting = []
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        network.cpu()
+    return np.concatenate(parts).astype(np.float32, copy=False)

@@ -1,0 +1,217 @@
+"""Fine-tuning all weights: the epochs, what they leave behind for a resumed run, and the best of them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tledge.errors import UsageError
+from tledge.models import Network
+from tledge.progress import Progress
+from tledge.training import checkpoint, features
+from tledge.training.augment import Augmentation, generator, view
+from tledge.training.checkpoint import Checkpoint
+from tledge.training.choosing import tempered_loss, top1
+from tledge.training.images import batches
+from tledge.training.material import Material
+from tledge.training.rates import groups, schedule
+
+KIND = "epoch"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the epochs are run with, every rule already applied.
+
+    Attributes:
+        size: height and width of the training views.
+        batch_norm: "frozen" (the statistics of the pretraining) or "batch".
+        seed: of order, views and dropout; with the epoch and the index it determines all of them.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    lowest_rate: float
+    warmup: float
+    weight_decay: float
+    label_smoothing: float
+    size: tuple[int, int]
+    augmentation: Augmentation
+    batch_norm: str
+    patience: int
+    seed: int
+
+
+@dataclass
+class State:
+    """A run between two epochs; `best` is the averaged network's weights at its least loss on tune."""
+
+    network: Network
+    averaged: Network
+    optimizer: torch.optim.AdamW
+    best: dict[str, Tensor]
+    history: list[dict[str, float]]
+
+
+def train(
+    network: Network, material: Material, recipe: Recipe, directory: Path
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Run the epochs that `directory` has no checkpoint of; return the best weights and the epochs' history.
+
+    Raises:
+        UsageError: the loss is not a number any more; the last epoch's checkpoint is kept.
+        BundleError: a checkpoint is damaged.
+    """
+    state = begin(network, recipe)
+    stored = checkpoint.latest(directory, KIND)
+    if stored is not None:
+        restore(state, stored)
+        material.progress.note(f"going on after epoch {len(state.history)} of {recipe.epochs}")
+    quiet = dataclasses.replace(material, progress=Progress.silent())
+    while len(state.history) < recipe.epochs and not _stalled(state.history, recipe.patience):
+        epoch = len(state.history) + 1
+        entry = {"epoch": float(epoch), "loss": run_epoch(state, material, recipe, epoch)}
+        if material.tune_on:
+            (logits,) = features.over(state.averaged.eval(), quiet, material.tune_on, title="scoring on tune")
+            labels = material.tune_labels
+            entry |= {"tune_loss": tempered_loss(logits, labels), "tune_top1": top1(logits, labels)}
+        state.history.append(entry)
+        if entry == min(state.history, key=lambda one: one.get("tune_loss", -one["epoch"])):
+            state.best = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
+        checkpoint.write(directory / f"{KIND}-{epoch:04d}.safetensors", pack(state))
+        material.progress.note("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
+    return state.best, state.history
+
+
+def _stalled(history: list[dict[str, float]], patience: int) -> bool:
+    losses = [entry.get("tune_loss", -entry["epoch"]) for entry in history]
+    return len(losses) > patience and min(losses[-patience:]) > min(losses)
+
+
+def begin(network: Network, recipe: Recipe) -> State:
+    """Return the state before the first epoch."""
+    rates = groups(network, lr=recipe.lr, lowest=recipe.lowest_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(rates, lr=recipe.lr, fused=True)
+    for group in optimizer.param_groups:
+        group["peak"] = group["lr"]
+    averaged = copy.deepcopy(network).eval()
+    return State(network, averaged, optimizer, dict(averaged.state_dict()), [])
+
+
+def run_epoch(state: State, material: Material, recipe: Recipe, epoch: int) -> float:
+    """Train one epoch (from 1) and return the mean loss.
+
+    Everything random comes from (seed, epoch, index), so an epoch does not depend on how it was come to.
+    """
+    order = np.random.default_rng((recipe.seed, epoch)).permutation(np.asarray(material.train_on))
+    if recipe.batch_norm == "batch" and len(order) % recipe.batch_size == 1:
+        order = order[:-1]  # batch norm has no statistics of one image; another image is left out next time
+    torch.manual_seed(recipe.seed * 1_000_003 + epoch)
+    steps = -(-len(order) // recipe.batch_size)
+    _mode(state.network, recipe.batch_norm)
+
+    images, device, prepare = material.images, material.device, material.prepare
+
+    def make(index: int) -> NDArray[np.uint8]:
+        return view(
+            images.small(index), recipe.size, recipe.augmentation, generator(recipe.seed, epoch, index)
+        )
+
+    total = 0.0
+    with material.progress.task(f"epoch {epoch} of {recipe.epochs}", total=len(order)) as task:
+        for step, (indices, pixels) in enumerate(
+            batches(make, order.tolist(), recipe.batch_size, material.workers)
+        ):
+            factor = schedule((epoch - 1) * steps + step, recipe.epochs * steps, recipe.warmup)
+            for group in state.optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            x = features.upload(prepare.normalise(pixels), device)
+            y = torch.from_numpy(images.labels[indices]).to(device.torch)
+            with device.autocast():
+                logits = state.network(x)
+            loss = nn.functional.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+            value = loss.item()
+            if not np.isfinite(value):
+                raise _lost(epoch, step + 1, steps, recipe)
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(
+                state.network.parameters(), 5.0
+            )  # one odd batch must not undo a thousand
+            state.optimizer.step()
+            _average(state, decay=1 - 1 / min(max(steps, 10), 1 + (epoch - 1) * steps + step))
+            total += value * len(indices)
+            task.advance(len(indices), note=f"loss {value:.3f}")
+    return total / len(order)
+
+
+def _mode(network: Network, batch_norm: str) -> None:
+    network.train()
+    frozen = all(not parameter.requires_grad for parameter in network.body.parameters())
+    if frozen and any(True for _ in network.body.parameters()):
+        network.body.eval()
+    if batch_norm == "frozen":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+@torch.no_grad()
+def _average(state: State, decay: float) -> None:
+    """Move the averaged network towards the trained one: a mean over the last epoch or so."""
+    ours, theirs = state.averaged.state_dict(), state.network.state_dict()
+    for name, tensor in ours.items():
+        if tensor.is_floating_point():
+            tensor.lerp_(theirs[name], 1 - decay)
+        else:
+            tensor.copy_(theirs[name])
+
+
+def _lost(epoch: int, step: int, steps: int, recipe: Recipe) -> UsageError:
+    kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was finished"
+    return UsageError(
+        f"the loss is not a number any more at step {step} of {steps} in epoch {epoch}; {kept}",
+        hint=f"The learning rate is likely too high: it was {recipe.lr:g}. Start anew with --force --lr "
+        f"{recipe.lr / 10:g}.",
+    )
+
+
+def pack(state: State) -> Checkpoint:
+    """Return everything that the next epoch depends on."""
+    tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
+    tensors |= {f"averaged.{name}": tensor for name, tensor in state.averaged.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    for name, parameter in state.network.named_parameters():
+        for key, tensor in state.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = tensor
+    return Checkpoint(tensors, {"history": state.history})
+
+
+def restore(state: State, stored: Checkpoint) -> None:
+    """Bring `state`, fresh from `begin`, to where `pack` found it."""
+    state.network.load_state_dict(stored.part("network"))
+    state.averaged.load_state_dict(stored.part("averaged"))
+    state.best = stored.part("best")
+    moments: dict[str, dict[str, Tensor]] = {
+        key: stored.part(f"optimizer.{key}") for key in ("step", "exp_avg", "exp_avg_sq")
+    }
+    for name, parameter in state.network.named_parameters():
+        found: dict[str, Any] = {key: part[name] for key, part in moments.items() if name in part}
+        if found:
+            # The moments lie in memory as the weights do: another order would add up in another order.
+            state.optimizer.state[parameter] = {
+                key: tensor.to(parameter.device)
+                if key == "step"
+                else torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(tensor)
+                for key, tensor in found.items()
+            }
+    state.history = list(stored.data["history"])

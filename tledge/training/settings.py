@@ -1,0 +1,89 @@
+"""Every setting of `tledge finetune`, on one screen, each default with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from tledge.errors import UsageError, nearest
+
+METHODS = ("finetune", "probe")
+FREEZES = ("none", "backbone")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What a run is made with. None: a rule decides (docs/training.md); the bundle says what it chose."""
+
+    backbone: str = "efficientnet-lite0"  # made for INT8: ReLU6 and no squeeze-and-excitation
+    weights: str = "pretrained"  # a few thousand images teach a head, not a network
+    from_bundle: str | None = None  # the backbone's own weights, unless a bundle is named
+    method: str = "finetune"  # 2 to 3 points above the probe, for minutes instead of seconds
+    freeze: str = "none"  # all weights: the probe's head makes it safe from the first step
+    head: str = "linear"  # all that pooled features of a pretrained network need
+    pool: str = "avg"  # what the weights were trained with
+    image_size: int | None = None  # what the weights were trained with
+    epochs: int = 8  # where the curve on tune is flat for some thousand photos
+    batch_size: int = 32  # enough steps on a small set; larger ones gain no speed on a CPU
+    lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, at a batch of 32
+    weight_decay: float = 0.02  # AdamW's own 0.01 to 0.05 make no difference beyond the noise
+    lowest_rate: float = 0.1  # the first layers see edges and colours in every data set: they move least
+    warmup: float = 0.1  # share of the steps; Adam's second moments are noise before
+    label_smoothing: float = 0.1  # Szegedy et al. (2016); keeps logits small, which INT8 likes
+    operations: int = 1  # RandAugment with one mild operation an image: small sets need crops more
+    magnitude: float = 0.5  # half of the paper's full strength
+    patience: int = 4  # epochs without a gain on tune; a cosine schedule gains most at its end
+    seed: int = 0  # the same seed gives the same bits on a CPU
+    workers: int | None = None  # one thread a core decodes ahead; they do not change the result
+    device: str = "auto"  # a GPU where there is one
+    skip_bad: bool = False  # more than 1 % bad images is a mistake worth a look
+    eval_images: int = 1000  # a 95 % interval of 2 points, in some tens of megabytes
+
+    def __post_init__(self) -> None:
+        for name, known in (("method", METHODS), ("freeze", FREEZES), ("device", DEVICES)):
+            if getattr(self, name) not in known:
+                hint = nearest(getattr(self, name), known)
+                raise UsageError(f"unknown {name} {getattr(self, name)!r}", hint=hint)
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("eval_images", 0),
+            ("operations", 0),
+            ("seed", 0),
+        ):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}", hint=f"It is {least} or more.")
+        if self.lr is not None and not self.lr > 0:
+            raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers is {self.workers}", hint="It is 1 or more.")
+
+    @property
+    def threads(self) -> int:
+        """Return the number of threads that read and decode."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+
+# What does not change the weights may differ when a run goes on.
+FREE_ON_RESUME = ("workers", "device")
+
+
+def resumed(kept: dict[str, Any], asked: FinetuneSettings) -> FinetuneSettings:
+    """Return the settings of a run that goes on: those it began with, which `asked` must not contradict.
+
+    Raises:
+        UsageError: a setting was given that differs from the one kept.
+    """
+    names = {field.name: field.default for field in dataclasses.fields(FinetuneSettings)}
+    known = {name: value for name, value in kept.items() if name in names}
+    for name, default in names.items():
+        value = getattr(asked, name)
+        if name not in FREE_ON_RESUME and value not in (default, known.get(name, default)):
+            raise UsageError(
+                f"the run began with {name} {known.get(name, default)!r}, and cannot go on with {value!r}",
+                hint="Leave the setting out with --resume, or start anew with --force.",
+            )
+    return FinetuneSettings(**known | {name: getattr(asked, name) for name in FREE_ON_RESUME})
