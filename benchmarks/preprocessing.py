@@ -1,0 +1,325 @@
+"""Time tledge's preprocessing against its peers: pixels, or JPEG bytes, to a 224 x 224 float32 tensor.
+
+Each peer runs in a process of its own, on one thread, in the environment that has it; all take turns in short
+rounds, so that a busy moment of the machine meets each of them, and the medians of the rounds are printed (with
+the smallest, which a busy machine disturbs least). A peer that is not installed is left out, and said so.
+
+    python benchmarks/preprocessing.py --python opencv=CV/bin/python --python assembly=SIMD/bin/python
+
+The image is scikit-learn's photograph of a temple, rescaled; the specification is Resize(256), CenterCrop(224),
+ImageNet's mean and std. Only the peers marked exact give Pillow's bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIZES = ((500, 375), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESIZE, CROP = 256, 224
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+
+Pixels = Callable[[np.ndarray], Any]
+
+
+def tledge_pixels() -> Pixels:
+    from tledge.preprocess import Crop, Spec, preprocessor
+
+    made = preprocessor(Spec(geometry=Crop(RESIZE, (CROP, CROP)), mean=MEAN, std=STD))
+    out = np.empty((3, CROP, CROP), np.float32)
+    return lambda image: made(image, out)
+
+
+def tledge_jpeg() -> Callable[[bytes], Any]:
+    from tledge.preprocess import Crop, Spec, preprocessor
+
+    made = preprocessor(Spec(geometry=Crop(RESIZE, (CROP, CROP)), mean=MEAN, std=STD))
+    out = np.empty((3, CROP, CROP), np.float32)
+    return lambda data: made.jpeg(data, out)
+
+
+def torchvision_v1() -> Pixels:
+    from PIL import Image
+    from torchvision import transforms
+
+    transform = transforms.Compose(
+        [
+            transforms.Resize(RESIZE),
+            transforms.CenterCrop(CROP),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    return lambda image: transform(Image.fromarray(image))
+
+
+def _torchvision_v2() -> Any:
+    import torch
+    from torchvision.transforms import v2
+
+    torch.set_num_threads(1)
+    return v2.Compose(
+        [
+            v2.Resize(RESIZE, antialias=True),
+            v2.CenterCrop(CROP),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def torchvision_v2() -> Pixels:
+    import torch
+
+    transform = _torchvision_v2()
+    # A permuted view of interleaved pixels is channels_last, which its resize is fastest on.
+    return lambda image: transform(torch.from_numpy(image).permute(2, 0, 1)).contiguous()
+
+
+def torchvision_jpeg() -> Callable[[bytes], Any]:
+    import torch
+    from torchvision.io import decode_jpeg
+
+    transform = _torchvision_v2()
+    return lambda data: transform(decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)))
+
+
+def pillow_jpeg() -> Callable[[bytes], Any]:
+    from PIL import Image
+    from torchvision import transforms
+
+    steps = transforms.Compose(
+        [
+            transforms.Resize(RESIZE),
+            transforms.CenterCrop(CROP),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    return lambda data: steps(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def _shorter_side(width: int, height: int) -> tuple[int, int]:
+    short = min(width, height)
+    return int(RESIZE * width / short), int(RESIZE * height / short)
+
+
+def _blob(image: np.ndarray) -> Any:
+    import cv2
+
+    scale = tuple(1 / (255 * std) for std in STD)
+    parameters = cv2.dnn.Image2BlobParams()
+    parameters.scalefactor = (*scale, 1.0)
+    parameters.mean = tuple(255 * mean for mean in MEAN)
+    return cv2.dnn.blobFromImageWithParams(image, parameters)
+
+
+def opencv() -> Pixels:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+    def run(image: np.ndarray) -> Any:
+        width, height = _shorter_side(image.shape[1], image.shape[0])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        left, top = (width - CROP) // 2, (height - CROP) // 2
+        return _blob(small[top : top + CROP, left : left + CROP])
+
+    return run
+
+
+def opencv_jpeg() -> Callable[[bytes], Any]:
+    import cv2
+
+    pixels = opencv()
+
+    def run(data: bytes) -> Any:
+        return pixels(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+
+    return run
+
+
+def assembly() -> Pixels:
+    """The fastest that can be put together: pillow-simd's resize of the crop's box, and OpenCV's blob."""
+    import cv2
+    from PIL import Image
+
+    cv2.setNumThreads(1)
+
+    def run(image: np.ndarray) -> Any:
+        height, width, _ = image.shape
+        wide, tall = _shorter_side(width, height)
+        x, y = width / wide, height / tall
+        left, top = (wide - CROP) // 2 * x, (tall - CROP) // 2 * y
+        box = (left, top, left + CROP * x, top + CROP * y)
+        small = Image.fromarray(image).resize((CROP, CROP), Image.Resampling.BILINEAR, box=box)
+        return _blob(np.asarray(small))
+
+    return run
+
+
+def albumentations() -> Pixels:
+    import albumentations as library
+    import cv2
+
+    cv2.setNumThreads(1)
+    steps = library.Compose(
+        [
+            library.SmallestMaxSize(RESIZE, interpolation=cv2.INTER_AREA),
+            library.CenterCrop(CROP, CROP),
+            library.Normalize(MEAN, STD),
+        ]
+    )
+    return lambda image: np.ascontiguousarray(steps(image=image)["image"].transpose(2, 0, 1))
+
+
+# name: (maker, what it takes, what it is)
+PEERS: dict[str, tuple[Callable[[], Callable[[Any], Any]], str, str]] = {
+    "tledge": (tledge_pixels, "pixels", "exact"),
+    "tledge-avx2": (tledge_pixels, "pixels", "exact, AVX2 only"),
+    "torchvision-v1": (torchvision_v1, "pixels", "Pillow: exact to the last rounding"),
+    "torchvision-v2": (torchvision_v2, "pixels", "antialiased, other bits"),
+    "assembly": (assembly, "pixels", "pillow-simd box and OpenCV blob: other bits"),
+    "albumentations": (albumentations, "pixels", "area, other bits"),
+    "opencv": (opencv, "pixels", "not antialiased"),
+    "tledge-jpeg": (tledge_jpeg, "jpeg", "exact"),
+    "pillow-jpeg": (pillow_jpeg, "jpeg", "exact to the last rounding"),
+    "torchvision-jpeg": (torchvision_jpeg, "jpeg", "other bits"),
+    "opencv-jpeg": (opencv_jpeg, "jpeg", "not antialiased"),
+}
+
+
+def serve(peer: str) -> None:
+    """Answer each size on standard input with the median time of a few runs, in microseconds."""
+    maker, takes, _ = PEERS[peer]
+    run = maker()
+    inputs: dict[str, Any] = {}
+    print("ready", flush=True)
+    for line in sys.stdin:
+        path, repeat = json.loads(line)
+        if path not in inputs:
+            inputs[path] = Path(path).read_bytes() if takes == "jpeg" else np.load(path)
+            run(inputs[path])
+        times = []
+        for _ in range(repeat):
+            begun = time.perf_counter()
+            run(inputs[path])
+            times.append(time.perf_counter() - begun)
+        print(1e6 * statistics.median(times), flush=True)
+
+
+def start(peer: str, python: str) -> subprocess.Popen[str] | None:
+    """Start a peer; None where it does not import."""
+    environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
+    if peer == "tledge-avx2":
+        environment["TLEDGE_INSTRUCTION_SET"] = "avx2"
+    process = subprocess.Popen(
+        [python, __file__, "--serve", peer],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    return process if process.stdout.readline().strip() == "ready" else None
+
+
+def write_inputs(folder: Path) -> dict[tuple[int, int], tuple[Path, Path]]:
+    """Write each size as pixels and as a JPEG of quality 90, 4:2:0."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    photograph = Image.fromarray(load_sample_image("china.jpg"))
+    files = {}
+    for width, height in SIZES:
+        image = photograph.resize((width, height), Image.Resampling.BICUBIC)
+        array, jpeg = folder / f"{width}x{height}.npy", folder / f"{width}x{height}.jpg"
+        np.save(array, np.asarray(image))
+        image.save(jpeg, quality=90, subsampling=2)
+        files[width, height] = array, jpeg
+    return files
+
+
+def measure(
+    peers: dict[str, subprocess.Popen[str]], folder: Path, rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """Return the median time of each round, in microseconds: peer, size, rounds."""
+    files = write_inputs(folder)
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in peers}
+    for _ in range(rounds):
+        for (width, height), (array, jpeg) in files.items():
+            for name, process in peers.items():
+                path = jpeg if PEERS[name][1] == "jpeg" else array
+                repeat = 20 if width * height < 1_000_000 else 5
+                assert process.stdin is not None
+                assert process.stdout is not None
+                print(json.dumps([str(path), repeat]), file=process.stdin, flush=True)
+                found[name].setdefault(f"{width}x{height}", []).append(float(process.stdout.readline()))
+    return found
+
+
+def table(found: dict[str, dict[str, list[float]]], takes: str) -> str:
+    """Return a Markdown table: median of the rounds (smallest), milliseconds, and times tledge's median."""
+    ours = "tledge" if takes == "pixels" else "tledge-jpeg"
+    sizes = [f"{width}x{height}" for width, height in SIZES]
+    lines = [f"| from {takes} | " + " | ".join(sizes) + " | |", "| --- |" + " --- |" * (len(sizes) + 1)]
+    for name, times in found.items():
+        if PEERS[name][1] != takes:
+            continue
+        cells = []
+        for size in sizes:
+            median = statistics.median(times[size])
+            ratio = median / statistics.median(found[ours][size])
+            cells.append(f"{median / 1000:.3f} ({min(times[size]) / 1000:.3f}) {ratio:.1f}x")
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {PEERS[name][2]} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="PEER=PATH", help="a peer's interpreter"
+    )
+    parser.add_argument("--peers", default=",".join(PEERS), help="which (default: all)")
+    parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve)
+        return
+    import tempfile
+
+    pythons = dict(pair.split("=", 1) for pair in arguments.python)
+    started = {name: start(name, pythons.get(name, sys.executable)) for name in arguments.peers.split(",")}
+    missing = [name for name, process in started.items() if process is None]
+    peers = {name: process for name, process in started.items() if process is not None}
+    if missing:
+        print(f"not installed: {', '.join(missing)}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(peers, Path(folder), arguments.rounds)
+    for process in peers.values():
+        process.terminate()
+        process.wait()
+    print("milliseconds on one thread: median of the rounds (smallest), times tledge's median\n")
+    for takes in ("pixels", "jpeg"):
+        if any(PEERS[name][1] == takes for name in peers):
+            print(table(found, takes), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
