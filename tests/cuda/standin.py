@@ -1,0 +1,92 @@
+"""Builds what the GPU's stand-in needs: the driver, the kernels for the CPU, and the real pycuda."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "tests" / "standins" / "cuda_driver"
+PYCUDA = "pycuda==2026.1"
+BUILD_SECONDS = 900
+
+
+def compiler(*names: str) -> str:
+    """Return the first of these compilers that is there, or skip."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is here to build the stand-in with")
+    return found
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """Compile the driver and the kernels into `folder`; return their paths."""
+    driver, kernels = folder / "libcuda.so.1", folder / "libkernels.so"
+    shared = ["-shared", "-fPIC", "-Wall", "-Werror"]
+    soname = "-Wl,-soname,libcuda.so.1"
+    run([compiler("gcc", "cc"), "-O1", *shared, soname, "-o", driver, SOURCES / "driver.c", "-ldl"])
+    (folder / "libcuda.so").symlink_to(driver.name)
+    options = ["-O2", "-std=c++17", "-ffp-contract=off", *shared, f"-I{ROOT / 'kernels'}"]
+    run([compiler("g++", "c++"), *options, "-o", kernels, SOURCES / "host_kernels.cpp"])
+    return driver, kernels
+
+
+def pycuda(cache: Path, driver: Path) -> Path | None:
+    """Return the folder that holds pycuda, None if this Python has it; else it is built against `driver`.
+
+    The build takes about 90 seconds of one core, and is kept in `cache`. Skips where it cannot be done.
+    """
+    if importlib.util.find_spec("pycuda") is not None:
+        return None
+    version = f"{sys.version_info.major}{sys.version_info.minor}"
+    folder = cache / f"{re.sub('[^a-z0-9.]', '-', PYCUDA)}-cp{version}"
+    if folder.exists():
+        return folder
+    compiler("g++")
+    home = cache / "home"
+    home.mkdir(exist_ok=True)
+    (home / ".aksetup-defaults.py").write_text(
+        "CUDA_ENABLE_CURAND = CUDA_ENABLE_GL = False\n"
+        f"CUDA_ROOT = {str(headers().parent)!r}\nCUDA_INC_DIR = [{str(headers())!r}]\n"
+        f"CUDADRV_LIB_DIR = [{str(driver.parent)!r}]\nCUDADRV_LIBNAME = ['cuda']\n"
+        "CUDART_LIB_DIR = []\nCUDART_LIBNAME = []\n"
+    )
+    fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "10"]
+    result = subprocess.run(
+        [*pip, "--no-binary", "pycuda", "--target", str(fresh), PYCUDA],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BUILD_SECONDS,
+        env=os.environ | {"HOME": str(home)},
+    )
+    if result.returncode != 0:
+        shutil.rmtree(fresh, ignore_errors=True)
+        last = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+        pytest.skip(f"{PYCUDA} cannot be built here: {last}")
+    fresh.rename(folder)
+    return folder
+
+
+def headers() -> Path:
+    """Return the folder of CUDA's headers, a toolkit's or those that PyPI's packages bring; skip without."""
+    places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include"]
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        places += sorted(Path(folder).glob("*/include"))
+    for place in places:
+        if all((place / name).exists() for name in ("cuda.h", "cudaProfiler.h")):
+            return place
+    pytest.skip("no headers of CUDA (cuda.h, cudaProfiler.h) to build pycuda with")
+
+
+def run(command: list[object]) -> None:
+    subprocess.run(list(map(str, command)), check=True)

@@ -1,0 +1,107 @@
+"""tledge.cuda on the real pycuda over the stand-in for the driver: see tests/standins/cuda_driver/driver.c.
+
+The driver's place in the library path is decided before a process starts, so the cases run in processes of
+their own: on_standin.py as a test run, and what spoils a process as scripts.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cuda import standin
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> dict[str, str]:
+    """Return the environment in which pycuda finds the stand-in."""
+    driver, kernels = standin.build(tmp_path_factory.mktemp("cuda_driver"))
+    pycuda = standin.pycuda(Path(pytestconfig.cache.mkdir("pycuda")), driver)
+    folders = [str(standin.ROOT), *([str(pycuda)] if pycuda else [])]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return inherited | {
+        "LD_LIBRARY_PATH": str(driver.parent),
+        "STANDIN_KERNELS": str(kernels),
+        "PYTHONPATH": os.pathsep.join(folders),
+        "XDG_CACHE_HOME": str(driver.parent / "cache"),
+    }
+
+
+def python(environment: dict[str, str], *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment | more,
+        cwd=standin.ROOT,
+    )
+
+
+def test_the_cuda_layer_on_the_standin(environment):
+    result = python(environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda/on_standin.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "skipped" not in result.stdout
+    assert "PyCUDA WARNING" not in result.stderr
+
+
+FAILS = """
+from tledge import cuda
+from tledge.errors import TledgeError
+try:
+    {code}
+except TledgeError as error:
+    print(error.exit_code, error, error.hint)
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ({"STANDIN_NO_GPU": "1"}, "3 the NVIDIA driver finds no GPU"),
+        ({"STANDIN_NO_INIT": "1"}, "3 the NVIDIA driver does not start"),
+        ({"LD_LIBRARY_PATH": ""}, "3 there is no NVIDIA driver on this machine"),
+    ],
+)
+def test_a_machine_that_has_no_gpu_is_told_so(environment, variable, said):
+    result = python(environment, "-c", FAILS.format(code="cuda.Gpu()"), **variable)
+    assert result.stdout.startswith(said), result.stdout + result.stderr
+    assert result.returncode == 0
+
+
+LOST = """
+from tledge import cuda
+from tledge.errors import MachineError
+gpu = cuda.Gpu()
+kernel = gpu.load(b"\\x7fELF image").kernel("fault", "")
+stream = gpu.stream()
+with gpu.current():
+    kernel.launch(stream, (1, 1, 1), (1, 1, 1))
+    for attempt in (stream.synchronise, lambda: gpu.allocate(1)):
+        try:
+            attempt()
+        except MachineError as error:
+            print(error)
+"""
+
+
+def test_a_lost_context_is_named_and_ends_no_process_badly(environment):
+    result = python(environment, "-c", LOST)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2, result.stdout + result.stderr
+    assert all("the GPU's context is lost" in line for line in lines)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_process_that_forgets_to_close_ends_well(environment):
+    code = "from tledge import cuda; gpu = cuda.Gpu(); buffer = gpu.allocate(8); stream = gpu.stream()"
+    result = python(environment, "-c", code)
+    assert (result.returncode, result.stderr) == (0, "")

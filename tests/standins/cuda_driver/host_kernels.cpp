@@ -1,0 +1,59 @@
+// The kernels' own source, compiled for the CPU: the grid is a loop, and NAME__host is what the stand-in driver calls.
+#include <cstdint>
+#include <cstring>
+
+struct Index {
+    unsigned x, y, z;
+};
+static Index gridDim, blockDim, blockIdx, threadIdx;
+
+#define __global__
+#include "kernels.cu"
+
+namespace {
+
+constexpr int kIllegalAddress = 700;
+
+// Arguments are packed as the C structure of them would be.
+template <typename Arguments, typename Kernel>
+int over_grid(const unsigned grid[3], const unsigned block[3], const void* packed, Kernel kernel) {
+    Arguments arguments;
+    std::memcpy(&arguments, packed, sizeof arguments);
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
+        for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
+            for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x)
+                for (threadIdx.z = 0; threadIdx.z < block[2]; ++threadIdx.z)
+                    for (threadIdx.y = 0; threadIdx.y < block[1]; ++threadIdx.y)
+                        for (threadIdx.x = 0; threadIdx.x < block[0]; ++threadIdx.x) kernel(arguments);
+    return 0;
+}
+
+}  // namespace
+
+extern "C" int resample_rows__host(const unsigned grid[3], const unsigned block[3], unsigned, const void* packed) {
+    struct Arguments {
+        const uint8_t* pixels;
+        const int32_t *starts, *weights;
+        uint8_t* out;
+        int rows, width, stride, taps;
+    };
+    return over_grid<Arguments>(grid, block, packed, [](const Arguments& a) {
+        resample_rows(a.pixels, a.starts, a.weights, a.out, a.rows, a.width, a.stride, a.taps);
+    });
+}
+
+extern "C" int scale_add__host(const unsigned grid[3], const unsigned block[3], unsigned, const void* packed) {
+    struct Arguments {
+        const float *x, *y;
+        float* out;
+        float a;
+        int count;
+    };
+    return over_grid<Arguments>(grid, block, packed,
+                                [](const Arguments& a) { scale_add(a.x, a.y, a.out, a.a, a.count); });
+}
+
+// A kernel that reads where it must not: on a GPU the context is lost by that.
+extern "C" int fault__host(const unsigned*, const unsigned*, unsigned, const void*) { return kIllegalAddress; }

@@ -1,0 +1,60 @@
+"""CUDA graphs: what a stream was given, recorded once and launched as one.
+
+However many copies and kernels it holds, a graph costs the CPU one call. pycuda 2026.1 knows no graphs, so
+these are the driver's own functions, called by ctypes with the handles of pycuda's streams.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tledge.cuda.raw import call, library
+from tledge.cuda.stream import Stream
+
+THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on using the GPU
+
+
+class Graph:
+    """A recorded piece of work. The memory that it reads and writes must outlive it."""
+
+    def __init__(self) -> None:
+        self._executable = ctypes.c_void_p()
+
+    def launch(self, stream: Stream) -> None:
+        """Give the whole of it to the stream."""
+        call("cuGraphLaunch", self._executable, ctypes.c_void_p(stream.handle))
+
+    def free(self) -> None:
+        """Give its resources back; once more does nothing."""
+        if self._executable:
+            call("cuGraphExecDestroy", self._executable)
+            self._executable = ctypes.c_void_p()
+
+
+@contextmanager
+def capture(stream: Stream) -> Iterator[Graph]:
+    """Record what the stream is given in the block, without running it, into the graph that is returned.
+
+    Nothing in the block may wait for the GPU or allocate memory. If the block fails, the stream is as it was.
+
+    Raises:
+        TledgeError: the driver refuses, because the block did what cannot be recorded.
+    """
+    graph, handle = Graph(), ctypes.c_void_p()
+    raw = ctypes.c_void_p(stream.handle)
+    call("cuStreamBeginCapture_v2", raw, ctypes.c_int(THREAD_LOCAL))
+    try:
+        yield graph
+    except BaseException:
+        # The recording is dropped, whatever the driver thinks of it: the block's own error is the news.
+        library().cuStreamEndCapture(raw, ctypes.byref(handle))
+        if handle:
+            library().cuGraphDestroy(handle)
+        raise
+    call("cuStreamEndCapture", raw, ctypes.byref(handle))
+    try:
+        call("cuGraphInstantiateWithFlags", ctypes.byref(graph._executable), handle, ctypes.c_ulonglong(0))
+    finally:
+        call("cuGraphDestroy", handle)
