@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,9 @@ def test_what_is_named_is_taken(tmp_path, x86):
     assert choose.choose(bundle, backend="openvino-bf16") == ("openvino-bf16", "fp32")
 
 
-def test_the_order_gives_its_reasons():
+def test_the_order_gives_its_reasons_and_is_the_one_written_down():
+    page = (Path(__file__).parents[2] / "docs" / "runtime.md").read_text()
+    for position, choice in enumerate(choose.ORDER, start=1):
+        assert f"| {position} | `{choice.variant}` | `{choice.backend}` |" in page
     assert all(choice.because and choice.backend in backends.BACKENDS for choice in choose.ORDER)
     assert choose.ORDER[-1] == choose.REFERENCE
