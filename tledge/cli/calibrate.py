@@ -1,0 +1,50 @@
+"""`tledge calibrate`: INT8 and FP16 variants, scored."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from tledge.bundle import Bundle
+from tledge.cli.options import FilePath, Output, stage_answer, subcommand
+
+
+@subcommand("calibrate")
+@click.argument("bundle", type=FilePath)
+@click.argument("data", type=FilePath, required=False)
+@click.option("--images", type=int, default=512, help="Train images to calibrate on, balanced over classes.")
+@click.option(
+    "--ranges",
+    type=click.Choice(["auto", "minmax", "percentile", "mse", "entropy"]),
+    default="auto",
+    help="How activations are clipped; auto measures on tune.",
+)
+@click.option("--max-drop", type=float, default=0.5, help="Points of top-1 that INT8 may lose.")
+@click.option("--min-agreement", type=float, help="Per cent of the answers that INT8 must keep.")
+@click.option("--threads", type=click.IntRange(1), help="Default: the physical cores.")
+def command(
+    output: Output,
+    bundle: Path,
+    data: Path | None,
+    images: int,
+    ranges: str,
+    max_drop: float,
+    min_agreement: float | None,
+    threads: int | None,
+) -> None:
+    """Make int8 (for TensorRT), int8-cpu (for x86) and fp16 of BUNDLE's network, and score them.
+
+    The images are those that the network was trained on, found by path and hash; or DATA. A variant that
+    loses more than allowed, by a paired test on the eval images, ends this with exit code 5 and no change.
+    """
+    from tledge.quantization import CalibrateSettings, calibrate
+
+    started = time.monotonic()
+    settings = CalibrateSettings(
+        images=images, ranges=ranges, max_drop=max_drop, min_agreement=min_agreement, threads=threads
+    )
+    rows = calibrate(Bundle.open(bundle), data, settings, output.progress)
+    document, text = stage_answer(Bundle.open(bundle), rows, time.monotonic() - started)
+    output.show(document, text)

@@ -1,0 +1,51 @@
+"""`tledge finetune`: from a folder of images to a scored bundle."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tledge.cli.options import FilePath, Output, stage_answer, subcommand
+
+
+@subcommand("finetune")
+@click.argument("data", type=FilePath)
+@click.option("-o", "--out", type=FilePath, required=True, help="Where the bundle goes, NAME.tledge.")
+@click.option(
+    "--backbone", help="efficientnet-lite0 (the default), -lite1, -lite2, torchvision:NAME, timm:NAME."
+)
+@click.option("--weights", help="pretrained (the default), none, or FILE.safetensors.")
+@click.option("--from", "from_bundle", type=FilePath, help="Start from this bundle's network.")
+@click.option("--method", type=click.Choice(["finetune", "probe"]), help="probe: only a new head; a minute.")
+@click.option("--freeze", type=click.Choice(["none", "backbone"]), help="backbone: train the head alone.")
+@click.option("--head", help="linear (the default), or mlp:1024, mlp:4096,4096.")
+@click.option("--pool", type=click.Choice(["avg", "flatten"]), help="How feature maps become features.")
+@click.option("--epochs", type=int, help="At most this many; it stops early where tune gains no more.")
+@click.option("--batch-size", type=int, help="Images a step.")
+@click.option("--lr", type=float, help="Learning rate of the head.")
+@click.option("--image-size", type=int, help="Side of the input, pixels; default: the backbone's own.")
+@click.option("--seed", type=int, help="The same seed gives the same bits on a CPU.")
+@click.option("--workers", type=int, help="Threads that read and decode; they do not change the result.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
+@click.option("--skip-bad", is_flag=True, default=None, help="Leave out bad images, however many.")
+@click.option("--eval-images", type=int, help="Val images kept in the bundle; 0 keeps none.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished bundle.")
+@click.option("--force", is_flag=True, help="Replace a finished bundle, when the new one is finished.")
+def command(output: Output, data: Path, out: Path, resume: bool, force: bool, **given: Any) -> None:
+    """Fine-tune a pretrained network on the images in DATA, export it to ONNX and score it.
+
+    DATA is a folder (train/CLASS/*, val/CLASS/*, or CLASS/* alone), a CSV file, or MNIST's or CIFAR's files.
+    """
+    from tledge.data import find
+    from tledge.training import FinetuneSettings, finetune
+
+    started = time.monotonic()
+    if given["from_bundle"] is not None:
+        given["from_bundle"] = str(given["from_bundle"])
+    settings = FinetuneSettings(**{name: value for name, value in given.items() if value is not None})
+    bundle = finetune(find(data), out, settings, output.progress, resume=resume, force=force)
+    document, text = stage_answer(bundle, bundle.ledger, time.monotonic() - started)
+    output.show(document, text)
