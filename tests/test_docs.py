@@ -24,9 +24,11 @@ SHORTER = {"finetune": ["--epochs", "1"], "bench": ["--duration", "0.2", "--forc
 def commands(page: Path) -> list[list[str]]:
     """Return the words of each command line in the page's code blocks that starts with `tledge`."""
     found = []
-    for block in re.findall(
-        r"^```(?:sh|bash|console)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M
-    ):
+    # Blocks of every language are matched, so that the end of one is not taken for the start of another.
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    for language, block in blocks:
+        if language not in ("", "sh", "bash", "console"):
+            continue
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words[:1] == ["tledge"]:
