@@ -86,7 +86,7 @@ def test_a_damaged_file_is_read_or_refused(data):
     ("backend", "version", "opset", "ir_version", "said"),
     [
         ("tensorrt", "10.3.0", 21, 10, "opset 21, and TensorRT 10.3.0 reads 9 to 20"),
-        ("tensorrt", "10.13.3.9", 23, 10, "reads 9 to 22"),
+        ("tensorrt", "10.9.0", 23, 10, "reads 9 to 22"),
         ("tensorrt", "10.16.1.11", 25, 10, "reads 9 to 24"),
         ("tensorrt", "11.4.0.106", 26, 10, "reads 9 to 25"),
         ("tensorrt-rtx", "1.7.1.116", 99, 10, "reads 9 to 24"),

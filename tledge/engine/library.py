@@ -26,9 +26,10 @@ BACKENDS = tuple(MODULES)
 
 # The opsets that each release's parser is documented to read, newest first, with the IR version of the ONNX
 # release it carries. The parser itself accepts any number and fails later, or not at all. Sources:
-# onnx-tensorrt docs/operators.md (10.15: 9 to 24) and docs/Changelog.md (ONNX 1.17 since 10.6);
-# docs.nvidia.com/deeplearning/tensorrt/latest/reference/onnx-opset-guide.html (11.x: 9 to 25, ONNX 1.20).
-OPSETS = (((11, 0), 25, 13), ((10, 15), 24, 12), ((10, 6), 22, 10), ((10, 0), 20, 10))
+# onnx-tensorrt docs/operators.md (10.15: 9 to 24) and docs/Changelog.md (ONNX 1.17, of opset 22, since 10.6);
+# release notes of 10.13 (9 to 24); for 11.x (9 to 25, ONNX 1.20)
+# docs.nvidia.com/deeplearning/tensorrt/latest/reference/onnx-opset-guide.html
+OPSETS = (((11, 0), 25, 13), ((10, 13), 24, 12), ((10, 6), 22, 10), ((10, 0), 20, 10))
 OPSETS_RTX = (((0, 0), 24, 12),)
 OLDEST_OPSET = 9
 
