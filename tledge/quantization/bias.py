@@ -1,29 +1,32 @@
-"""Correction of each channel's mean and gain: what rounding shifted and shrank is put back, layer by layer.
+"""Correction of each channel's mean and gain: what rounding the weights shifted and shrank is put back.
 
-Rounding and clipping move the mean of a channel, and their noise shrinks its swing through every ReLU that
-follows. A channel's bias undoes the first, and the scale of its weights the second; neither costs any time
-when the network runs. Bias correction is that of M. Nagel et al., "Data-free quantization through weight
-equalization and bias correction" (arXiv 1906.04721), in its empirical and sequential form: each layer sees
-inputs that the corrections before it have mended. The gain is fitted with it: the straight line through the
-float network's values over the quantised network's, by least squares.
+The rounding error of a layer's weights is one fixed linear map. What of it is a shift of a channel's mean
+goes into the bias, what of it is a change of the channel's gain into the scale of its weights; neither costs
+any time when the network runs. Bias correction is that of M. Nagel et al., "Data-free quantization through
+weight equalization and bias correction" (arXiv 1906.04721), in its empirical and sequential form: layer by
+layer, each seeing inputs that the corrections before it have mended. The gain is fitted with it: the straight
+line through the float network's values over the rounded network's, by least squares.
+
+Activations stay float meanwhile. Their errors are no shift: they depend on the value (what is rounded to
+zero, what is clipped), and a bias that makes up for their mean is wrong wherever they do not occur. On
+EfficientNet-Lite0 correcting them too made the mean KL four times larger (docs/int8.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tledge.quantization.graph import Graph, part, session
-from tledge.quantization.placement import Placement
+from tledge.progress import Progress
+from tledge.quantization.graph import Graph, copy, part, session
+from tledge.quantization.placement import Layer
+from tledge.quantization.qdq import Correction, along, weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-    from tledge.progress import Task
 
 BATCH = 8
 # A channel whose fitted gain is outside was hardly alive in these images: it keeps its weights.
@@ -32,48 +35,54 @@ LEAST_GAIN, LARGEST_GAIN = 0.8, 1.25
 Batches = list[NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Correction:
-    """For one layer: its weights' factor for each output channel, and its new bias."""
-
-    gain: NDArray[np.float32]
-    bias: NDArray[np.float32]
-
-
 def correct(
-    floating: ModelProto,
-    quantised: ModelProto,
-    placement: Placement,
+    model: ModelProto,
+    layers: Sequence[Layer],
     images: NDArray[np.float32],
     *,
     threads: int | None = None,
-    task: Task | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Correction]:
-    """Return the correction of each weighted layer, by node name; layers left in float are mended too.
+    """Return the correction of each layer, by node name.
 
     Args:
-        floating: The float network, simplified.
-        quantised: What an emission made of it, in float32 (before `fp16.convert`).
-        placement: What was quantised.
+        model: The float network, simplified.
+        layers: The layers whose weights are rounded, in graph order.
         images: Input tensors, N x ...; some tens are enough, as each has many positions.
         threads: Threads of one inference; None: all cores.
-        task: Advanced by one for each layer.
+        progress: Where to show how far it is.
     """
-    graph = Graph(floating)
+    progress = progress or Progress.silent()
+    graph = Graph(model)
     corrections: dict[str, Correction] = {}
-    exact, walk = _Walk(floating, images, threads), _Walk(quantised, images, threads)
-    for layer in placement.weighted:
-        right, ours = exact.until(layer.node), walk.until(layer.node)
-        gain, shift = fit(right, ours)
-        shape = (1, -1, 1, 1) if ours[0].ndim == 4 else (-1,)
-        for batch in ours:
-            np.multiply(batch, gain.reshape(shape), out=batch)
-            np.add(batch, shift.reshape(shape), out=batch)
-        old = graph.constants[layer.bias] if layer.bias else np.float32(0)
-        corrections[layer.node] = Correction(gain, (old * gain + shift).astype(np.float32))
-        if task is not None:
+    exact, walk = _Walk(model, images, threads), _Walk(rounded(model, layers), images, threads)
+    with progress.task("correcting", total=len(layers), unit="layers") as task:
+        for layer in layers:
+            right, ours = exact.until(layer.node), walk.until(layer.node)
+            gain, shift = fit(right, ours)
+            shape = (1, -1, 1, 1) if ours[0].ndim == 4 else (-1,)
+            for batch in ours:
+                np.multiply(batch, gain.reshape(shape), out=batch)
+                np.add(batch, shift.reshape(shape), out=batch)
+            old = graph.constants[layer.bias] if layer.bias else np.float32(0)
+            corrections[layer.node] = Correction(gain, (old * gain + shift).astype(np.float32))
             task.advance()
     return corrections
+
+
+def rounded(model: ModelProto, layers: Sequence[Layer]) -> ModelProto:
+    """Return the float network with the layers' weights as INT8 will have them."""
+    from onnx import numpy_helper
+
+    fresh = copy(model)
+    graph = Graph(fresh)
+    for layer in layers:
+        integers, scales = weights(graph.constants[layer.weight], layer.axis)
+        name = f"{layer.node}.weight.rounded"
+        values = (integers * along(scales, layer.axis, integers.ndim)).astype(np.float32)
+        fresh.graph.initializer.append(numpy_helper.from_array(values, name))
+        next(node for node in fresh.graph.node if node.name == layer.node).input[1] = name
+    return fresh
 
 
 def fit(right: Batches, ours: Batches) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

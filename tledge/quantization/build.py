@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 
 from tledge.evaluation.paired import Comparison, compare
 from tledge.progress import Progress
-from tledge.quantization import bias, emit_cpu, emit_trt, ranges
-from tledge.quantization.bias import Correction
+from tledge.quantization import emit_cpu, emit_trt, ranges
 from tledge.quantization.graph import Graph, session
 from tledge.quantization.images import BATCH
 from tledge.quantization.observers import Observer
 from tledge.quantization.placement import Placement, Target, place
+from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ METHODS: dict[str, tuple[str, ...]] = {
     "mse": ("mse",),
     "entropy": ("entropy",),
 }
-# Images that a correction is fitted on: each has hundreds of positions, and their activations all wait in
-# memory between two layers (150 MB for the widest of EfficientNet-Lite0).
-FITTED = 32
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,6 @@ class Built:
 
     placement: Placement
     ranges: Mapping[str, Range]
-    corrections: Mapping[str, Correction]
     model: ModelProto
     chosen: Trial
     trials: tuple[Trial, ...]
@@ -86,7 +83,7 @@ def build(
     model: ModelProto,
     target: Target,
     observers: Mapping[str, Observer],
-    fitting: NDArray[np.float32],
+    corrections: Mapping[str, Correction],
     tune: Tune,
     *,
     methods: Sequence[str],
@@ -100,7 +97,7 @@ def build(
         model: The float network, simplified.
         target: Which variant.
         observers: What was seen of each tensor.
-        fitting: Input tensors that corrections are fitted on.
+        corrections: What is mended in the layers, if that helps (see `tledge.quantization.bias`).
         tune: What the trials are judged by.
         methods: The ways to find ranges (keys of `ranges.METHODS`).
         threads: Threads of one inference.
@@ -109,20 +106,16 @@ def build(
     """
     placement = place(Graph(model), target, floating)
     candidates: list[Built] = []
-    trials: list[Trial] = []
     for method in methods:
         found = find_ranges(placement, observers, method)
-        corrections: dict[str, Correction] = {}
-        for corrected in (False, True):
+        for mended in ({}, corrections) if corrections else ({},):
             started = time.monotonic()
-            if corrected:
-                corrections = bias.correct(model, candidates[-1].model, placement, fitting, threads=threads)
-            emitted = emit(model, placement, found, corrections)
+            emitted = emit(model, placement, found, mended)
             compared = judge(emitted, target, tune, threads)
             trial = Trial(
                 variant=target,
                 ranges=method,
-                corrected=corrected,
+                corrected=bool(mended),
                 floating=tuple(sorted(floating)),
                 kl=compared.kl,
                 agreement=compared.agreement,
@@ -130,10 +123,9 @@ def build(
                 seconds=time.monotonic() - started,
             )
             progress.note(str(trial))
-            trials.append(trial)
-            candidates.append(Built(placement, found, corrections, emitted, trial, ()))
+            candidates.append(Built(placement, found, emitted, trial, ()))
     best = min(candidates, key=lambda candidate: candidate.chosen.kl)
-    return Built(placement, best.ranges, best.corrections, best.model, best.chosen, tuple(trials))
+    return dataclasses.replace(best, trials=tuple(candidate.chosen for candidate in candidates))
 
 
 def find_ranges(placement: Placement, observers: Mapping[str, Observer], method: str) -> dict[str, Range]:

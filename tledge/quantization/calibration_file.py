@@ -13,10 +13,10 @@ import numpy as np
 
 from tledge.bundle import Bundle
 from tledge.errors import BundleError
-from tledge.quantization.bias import Correction
 from tledge.quantization.build import Built, Trial
 from tledge.quantization.images import BATCH, Images
 from tledge.quantization.observers import BINS, Observer
+from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
 
 NAME = "calibration.json"
@@ -24,7 +24,11 @@ SCHEMA = 1
 
 
 def encode(
-    bundle: Bundle, images: Images, observers: Mapping[str, Observer], built: Mapping[str, Built]
+    bundle: Bundle,
+    images: Images,
+    observers: Mapping[str, Observer],
+    corrections: Mapping[str, Correction],
+    built: Mapping[str, Built],
 ) -> bytes:
     """Return the file's bytes. The same images and network give the same bytes on the same machine."""
     document = {
@@ -35,6 +39,10 @@ def encode(
         "images": [image.sha256 for image in images.calibration],
         "tune": [image.sha256 for image in images.tune],
         "tensors": {name: _tensor(seen) for name, seen in sorted(observers.items())},
+        "corrections": {
+            node: {"gain": _floats(mended.gain), "bias": _floats(mended.bias)}
+            for node, mended in corrections.items()
+        },
         "variants": {name: _variant(one) for name, one in built.items()},
     }
     # One line a tensor and a layer: a file that can be read, and compared with diff.
@@ -61,14 +69,11 @@ def _variant(one: Built) -> dict[str, Any]:
     decisions = [d for d in one.placement.decisions if not d.int8]
     return {
         "ranges_by": one.chosen.ranges,
+        "corrected": one.chosen.corrected,
         "ranges": {name: [found.low, found.high] for name, found in one.ranges.items()},
         "groups": [list(group) for group in one.placement.groups],
         "layers": [layer.node for layer in one.placement.layers],
         "float": [{"node": d.node, "op": d.op, "rule": d.rule} for d in decisions],
-        "corrections": {
-            node: {"gain": _floats(mended.gain), "bias": _floats(mended.bias)}
-            for node, mended in one.corrections.items()
-        },
         "trials": [_trial(trial) for trial in one.trials],
     }
 
@@ -114,8 +119,10 @@ def ranges(document: Mapping[str, Any], variant: str) -> dict[str, Range]:
 
 
 def corrections(document: Mapping[str, Any], variant: str) -> dict[str, Correction]:
-    """Return the corrections that the calibration decided on for a variant."""
+    """Return the corrections that a variant has: all, or none."""
+    if not document["variants"][variant]["corrected"]:
+        return {}
     return {
         node: Correction(*(np.array(mended[key].split(), np.float32) for key in ("gain", "bias")))
-        for node, mended in document["variants"][variant]["corrections"].items()
+        for node, mended in document["corrections"].items()
     }

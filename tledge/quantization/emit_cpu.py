@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tledge.quantization.bias import Correction
 from tledge.quantization.graph import Graph, copy, replace_nodes
 from tledge.quantization.placement import PASSING, Layer, Placement
-from tledge.quantization.qdq import Emitter, Scale, asymmetric, shared, weights
+from tledge.quantization.qdq import Correction, Emitter, Scale, asymmetric, shared, weights
 from tledge.quantization.ranges import Range
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ def emit(
     writer = Emitter(fresh)
     mended = corrections or {}
     layers = {layer.node: layer for layer in placement.layers}
-    heads = {layer.node: layer for layer in placement.heads}
     sums = {name for name, _ in placement.sums}
     grouped = {name for group in placement.groups for name in group}
     scales = {name: asymmetric(found) for name, found in shared(ranges, placement).items()}
@@ -67,8 +65,6 @@ def emit(
         if node.name in layers:
             layer = layers[node.name]
             _write(writer, node, layer, graph, entry=scales[layer.input], correction=mended.get(node.name))
-        elif node.name in heads and node.name in mended:
-            writer.write_float(node, heads[node.name], graph, mended[node.name])
         writer.nodes.append(node)
         for output in node.output:
             after(output)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tledge.quantization.bias import Correction
 from tledge.quantization.graph import Graph, copy, replace_nodes
 from tledge.quantization.placement import Placement
-from tledge.quantization.qdq import Emitter, shared, symmetric, weights
+from tledge.quantization.qdq import Correction, Emitter, shared, symmetric, weights
 from tledge.quantization.ranges import Range
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ def emit(
     writer = Emitter(fresh)
     mended = corrections or {}
     layers = {layer.node: layer for layer in placement.layers}
-    heads = {layer.node: layer for layer in placement.heads}
     shortcuts = dict(placement.sums)
     scales = {name: symmetric(found) for name, found in shared(ranges, placement).items()}
     # Only what an INT8 operator reads is quantised: other members of a group need no Q/DQ here, as the
@@ -65,8 +63,6 @@ def emit(
             node.input[1] = writer.dequantise(f"{layer.node}.weight", integers, steps, layer.axis)
             if correction and node.op_type != "MatMul":
                 writer.set_bias(node, writer.constant(f"{layer.node}.bias.float", correction.bias))
-        elif node.name in heads and correction:
-            writer.write_float(node, heads[node.name], graph, correction)
         elif node.name in shortcuts:
             index = list(node.input).index(shortcuts[node.name])
             node.input[index] = back[shortcuts[node.name]]

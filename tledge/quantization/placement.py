@@ -188,40 +188,31 @@ class Decision:
 class Placement:
     """What one target quantises.
 
-    `layers` and `sums` (residual additions: node, shortcut tensor) are INT8, `heads` the layers with constant
-    weights that stay float; `tensors` are the activations that get a scale, in graph order; `groups` are sets
-    of them that share one scale; `absorbed` names the Relu and Clip nodes that are left out because
-    saturation does their work (int8-cpu).
+    `layers` and `sums` (residual additions: node, shortcut tensor) are INT8; `tensors` are the activations
+    that get a scale, in graph order; `groups` are sets of them that share one scale; `absorbed` names the
+    Relu and Clip nodes that are left out because saturation does their work (int8-cpu).
     """
 
     target: Target
     layers: tuple[Layer, ...]
-    heads: tuple[Layer, ...]
     sums: tuple[tuple[str, str], ...]
     tensors: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
     absorbed: tuple[str, ...]
     decisions: tuple[Decision, ...]
 
-    @property
-    def weighted(self) -> tuple[Layer, ...]:
-        """Return INT8 and float layers together, in graph order."""
-        order = {decision.node: place for place, decision in enumerate(self.decisions)}
-        return tuple(sorted((*self.layers, *self.heads), key=lambda layer: order[layer.node]))
-
 
 def place(graph: Graph, target: Target, floating: frozenset[str] = frozenset()) -> Placement:
     """Return what is INT8 for `target`; nodes named in `floating` stay float whatever the rules say."""
     decisions: list[Decision] = []
     layers: list[Layer] = []
-    heads: list[Layer] = []
     additions: list[NodeProto] = []
     for node in graph.nodes:
         rule = next(rule for rule in RULES if target in rule.targets and rule.fits(graph, node))
         int8 = rule.int8 and node.name not in floating
         decisions.append(Decision(node.name, node.op_type, int8, rule.name if int8 == rule.int8 else "asked"))
-        if node.op_type in WEIGHTED and rule.name not in ("variable-weight", "unusual-product"):
-            (layers if int8 else heads).append(_layer(graph, node))
+        if int8 and node.op_type in WEIGHTED:
+            layers.append(_layer(graph, node))
         elif int8 and rule.name == "residual":
             additions.append(node)
     tensors = [layer.input for layer in layers]
@@ -243,7 +234,7 @@ def place(graph: Graph, target: Target, floating: frozenset[str] = frozenset()) 
     tensors += [name for group in groups for name in group]
     unique = sorted(set(tensors), key=lambda name: order[name])
     gone = tuple(name for name in absorbed if name is not None)
-    parts = (tuple(layers), tuple(heads), tuple(sums), tuple(unique), groups, gone, tuple(decisions))
+    parts = (tuple(layers), tuple(sums), tuple(unique), groups, gone, tuple(decisions))
     return Placement(target, *parts)
 
 

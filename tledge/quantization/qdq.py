@@ -14,12 +14,18 @@ from tledge.quantization.ranges import Range
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-    from tledge.quantization.bias import Correction
-    from tledge.quantization.graph import Graph
-    from tledge.quantization.placement import Layer, Placement
+    from tledge.quantization.placement import Placement
 
 # Scales below this would be lost where a backend keeps them as float32 with flushed subnormals.
 LEAST_SCALE = float(np.finfo(np.float32).tiny) * 2**24
+
+
+@dataclass(frozen=True)
+class Correction:
+    """For one layer: its weights' factor for each output channel, and its new bias."""
+
+    gain: NDArray[np.float32]
+    bias: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,11 @@ def weights(
     moved = np.moveaxis(np.asarray(values, np.float64), axis, 0)
     largest = np.abs(moved.reshape(len(moved), -1)).max(axis=1)
     scales = np.maximum(np.maximum(largest / 127, least), LEAST_SCALE).astype(np.float32)
-    integers = np.clip(np.round(moved / _along(scales, 0, moved.ndim)), -127, 127).astype(np.int8)
+    integers = np.clip(np.round(moved / along(scales, 0, moved.ndim)), -127, 127).astype(np.int8)
     return np.ascontiguousarray(np.moveaxis(integers, 0, axis)), (scales * gain).astype(np.float32)
 
 
-def _along(values: NDArray[np.float32], axis: int, dimensions: int) -> NDArray[np.float64]:
+def along(values: NDArray[np.float32], axis: int, dimensions: int) -> NDArray[np.float64]:
     """Return one value a channel as an array that multiplies along `axis` of another."""
     shape = [1] * dimensions
     shape[axis] = -1
@@ -120,14 +126,6 @@ class Emitter:
             node.input[2] = name
         else:
             node.input.append(name)
-
-    def write_float(self, node: NodeProto, layer: Layer, graph: Graph, correction: Correction) -> None:
-        """Give a layer that stays float its corrected weights and bias."""
-        weight = graph.constants[layer.weight]
-        mended = (weight * _along(correction.gain, layer.axis, weight.ndim)).astype(np.float32)
-        node.input[1] = self.constant(f"{layer.node}.weight.float", mended)
-        if node.op_type != "MatMul":
-            self.set_bias(node, self.constant(f"{layer.node}.bias.float", correction.bias))
 
     def dequantise(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32], axis: int) -> str:
         """Add a constant in integers with its DQ, and return the name of what DQ makes."""
