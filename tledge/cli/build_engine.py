@@ -63,11 +63,13 @@ def command(
 
 
 def _text(made: Made, seconds: float) -> str:
+    from tledge.engine.library import title
+
     engine = made.engine
     layers = engine.layers
     lines = [
         f"{engine.name}: {engine.plan_bytes / 2**20:.1f} MiB, batch {':'.join(map(str, engine.batch))}, "
-        f"TensorRT {engine.library}",
+        f"{title(engine.backend)} {engine.library}",
         f"{layers['layers']} layers, {layers['reformats']} of them reformats:",
         *(f"  {count:4d}  {kind}" for kind, count in layers["kinds"].items()),
     ]

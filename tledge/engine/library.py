@@ -45,7 +45,7 @@ class Library:
     @property
     def title(self) -> str:
         """Return what people call it, with its version: `TensorRT 10.3.0`."""
-        return f"{MODULES[self.backend][1]} {self.version}"
+        return f"{title(self.backend)} {self.version}"
 
     @property
     def newest(self) -> tuple[int, int]:
@@ -56,6 +56,11 @@ class Library:
             if (major, minor) >= since:
                 return opset, ir_version
         return table[-1][1:]
+
+
+def title(backend: str) -> str:
+    """Return what people call the library of `backend`."""
+    return MODULES[backend][1]
 
 
 def check_backend(backend: str) -> None:
