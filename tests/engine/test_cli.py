@@ -56,6 +56,8 @@ def test_an_engine_from_the_command_line(bundle):
         check=True,
     ).stdout
     assert "4 of the 4 nodes that should run in INT8 do" in text
+    code, answer, _ = tledge("inspect", bundle, "--layers")
+    assert (code, [found["name"] for found in answer["engines"]]) == (0, [engine["name"]])
     assert "was there and fits" in text
 
 

@@ -14,6 +14,7 @@ from tledge.errors import MachineError
 
 if TYPE_CHECKING:
     from tledge.engine.build import Made
+    from tledge.engine.manifest import EngineManifest
 
 
 @subcommand("build-engine")
@@ -63,9 +64,14 @@ def command(
 
 
 def _text(made: Made, seconds: float) -> str:
+    how = f"built in {seconds:.1f} s" if made.built else "was there and fits; --rebuild builds it anew"
+    return "\n".join([*layer_report(made.engine), f"{made.bundle.path / made.engine.plan_name}: {how}"])
+
+
+def layer_report(engine: EngineManifest) -> list[str]:
+    """Return, line by line, what an engine is and which of its layers run in which type."""
     from tledge.engine.library import title
 
-    engine = made.engine
     layers = engine.layers
     lines = [
         f"{engine.name}: {engine.plan_bytes / 2**20:.1f} MiB, batch {':'.join(map(str, engine.batch))}, "
@@ -77,5 +83,4 @@ def _text(made: Made, seconds: float) -> str:
         done = layers["int8_wanted"] - len(layers["not_int8"])
         lines.append(f"{done} of the {layers['int8_wanted']} nodes that should run in INT8 do")
         lines += [f"  not in INT8: {name}" for name in layers["not_int8"]]
-    how = f"built in {seconds:.1f} s" if made.built else "was there and fits; --rebuild builds it anew"
-    return "\n".join([*lines, f"{made.bundle.path / engine.plan_name}: {how}"])
+    return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +16,8 @@ from tledge.errors import BundleError
 @subcommand("inspect")
 @click.argument("bundle", type=FilePath)
 @click.option("--verify", is_flag=True, help="Hash every file and compare.")
-def command(output: Output, bundle: Path, verify: bool) -> None:
+@click.option("--layers", is_flag=True, help="Show which layer of each engine runs in which type.")
+def command(output: Output, bundle: Path, verify: bool, layers: bool) -> None:
     """Show what BUNDLE holds: files, settings, ledger. --verify checks every hash (exit 6 if one differs)."""
     opened = Bundle.open(bundle)
     problems = opened.problems() if verify else ()
@@ -25,6 +27,9 @@ def command(output: Output, bundle: Path, verify: bool) -> None:
             hint="Restore the bundle from a copy, or make it anew.",
             path=bundle,
         )
+    if layers:
+        output.show(*_layers(opened))
+        return
     document = {
         "bundle": str(bundle),
         "state": opened.state,
@@ -37,6 +42,17 @@ def command(output: Output, bundle: Path, verify: bool) -> None:
         "lineage": list(opened.lineage),
     }
     output.show(document, _text(opened, verified=verify))
+
+
+def _layers(bundle: Bundle) -> tuple[dict[str, Any], str]:
+    from tledge.cli.build_engine import layer_report
+    from tledge.engine.manifest import engines
+
+    found = engines(bundle)
+    document = {"bundle": str(bundle.path), "engines": [engine.as_dict() for engine in found]}
+    blocks = ["\n".join(layer_report(engine)) for engine in found]
+    none = f"{bundle.path} holds no engines; `tledge build-engine {bundle.path}` builds one"
+    return document, "\n\n".join(blocks) or none
 
 
 def _text(bundle: Bundle, *, verified: bool) -> str:
