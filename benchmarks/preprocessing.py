@@ -1,8 +1,8 @@
 """Time tledge's preprocessing against its peers: pixels, or JPEG bytes, to a 224 x 224 float32 tensor.
 
-Each peer runs in a process of its own, on one thread, in the environment that has it; all take turns in
-short rounds, so that a busy moment of the machine meets each of them, and the medians of the rounds are printed
-(with the smallest, which a busy machine disturbs least). A peer that is not installed is left out, and said so.
+Each peer runs in a process of its own, on one thread, in the environment that has it. All take turns in short
+rounds, so that a busy moment of the machine meets each of them; the medians of the rounds are printed, with
+the smallest, which a busy machine disturbs least. A peer that is not installed is left out, and said so.
 
     python benchmarks/preprocessing.py --python opencv=CV/bin/python --python assembly=SIMD/bin/python
 
