@@ -43,7 +43,11 @@ class Net:
         pooled = self.node("GlobalAveragePool", [x], "pooled")
         flat = self.node("Flatten", [pooled], "flat")
         weight = self.random.standard_normal((classes, channels)).astype(np.float32)
-        inputs = [flat, self.constant("head.w", weight), self.constant("head.b", np.zeros(classes, np.float32))]
+        inputs = [
+            flat,
+            self.constant("head.w", weight),
+            self.constant("head.b", np.zeros(classes, np.float32)),
+        ]
         return self.node("Gemm", inputs, "logits", transB=1)
 
     def model(self, opset: int = 18, classes: int = 5) -> ModelProto:

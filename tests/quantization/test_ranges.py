@@ -102,7 +102,9 @@ def stored_divergence(values: np.ndarray, threshold: float, width: float, levels
     p[-1] += bins[size:].sum()
     p, q = p / p.sum(), q / q.sum()
     both = (p > 0) & (q > 0)
-    return float((p[both] * np.log(p[both] / q[both])).sum() + p[(p > 0) & (q == 0)].sum() * np.log(bins.sum()))
+    return float(
+        (p[both] * np.log(p[both] / q[both])).sum() + p[(p > 0) & (q == 0)].sum() * np.log(bins.sum())
+    )
 
 
 @pytest.mark.parametrize("name", ["relu", "relu6", "tail", "normal"])

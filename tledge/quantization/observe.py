@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # The tensors of one run of the network may take this much memory; with more, the pass is cut into several
 # runs of the network on the same batch, each for a part of the tensors.
-MEMORY = 256 * 2**20
+MEMORY = 192 * 2**20
 
 
 def observe(
@@ -38,10 +38,11 @@ def observe(
         InputError: a tensor is NaN or infinite (it is named), or the answers are the same for every image.
     """
     graph = Graph(model)
-    wanted = dict.fromkeys(name for placement in placements for name in placement.tensors)
+    wanted = {name for placement in placements for name in placement.tensors}
     answer = graph.outputs[0]
-    names = [name for name in wanted if name != graph.input]
-    observers = {name: Observer(name) for name in (*wanted, answer)}
+    # In the order of the graph, so that of several broken tensors the first is named.
+    names = [name for node in graph.nodes for name in node.output if name in wanted and name != answer]
+    observers = {name: Observer(name) for name in (graph.input, *names, answer)}
     lowest: NDArray[np.float32] | None = None
     highest: NDArray[np.float32] | None = None
     runs = None
@@ -55,8 +56,7 @@ def observe(
                     (session(with_outputs(model, part), threads), part)
                     for part in _parts(graph, [*names, answer], batch)
                 ]
-            if graph.input in wanted:
-                observers[graph.input].observe(batch)
+            observers[graph.input].observe(batch)
             for opened, part in runs:
                 values = opened.run(part, {graph.input: batch})
                 # One tensor is one thread's, so that its sums are added in the order of the images.
@@ -75,9 +75,7 @@ def observe(
             "the float network answers every image alike: its logits are constant",
             hint="It is broken before calibration: evaluate it first.",
         )
-    if answer not in wanted:
-        del observers[answer]
-    return observers
+    return {name: seen for name, seen in observers.items() if name in wanted}
 
 
 def _parts(graph: Graph, names: list[str], batch: NDArray[np.float32]) -> list[list[str]]:

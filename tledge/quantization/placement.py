@@ -130,11 +130,11 @@ RULES: tuple[Rule, ...] = (
     Rule("thin-convolution", ("int8",), False, _thin_convolution,
          "INT8 tensor cores take channels in packs of 16 or 32: filling them up costs more than INT8 saves",
          MODELOPT),
-    Rule("thin-product", ("int8",), False, _thin_product,
-         "fewer than 16 rows or columns do not fill one tile of an INT8 kernel", MODELOPT),
     Rule("vector-product", ("int8",), False, _vector_product,
          "the classifier of one image is a matrix times a vector: reading the weights is all its time, no "
          "INT8 kernel helps, and its error goes straight into the logits", MODELOPT),
+    Rule("thin-product", ("int8",), False, _thin_product,
+         "fewer than 16 rows or columns do not fill one tile of an INT8 kernel", MODELOPT),
     Rule("one-pixel", ("int8",), False, _pooled,
          "a convolution of one pixel is a matrix times a vector, as the classifier is", MODELOPT),
     Rule("weighted", TARGETS, True, _weighted,
