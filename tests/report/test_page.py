@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from tledge.bundle import Bundle
 from tledge.errors import BundleError, MachineError, UsageError
 from tledge.preprocess import Spec
 from tledge.report import Evidence, gather, page
+from tledge.report.evidence import Answers
 
 pytest.importorskip("matplotlib")
 
@@ -175,12 +178,34 @@ def test_many_classes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert any(one.text.strip().startswith("The other 5 classes") for one in tree.all("details"))
 
 
+def test_classes_that_never_came_are_left_out(evidence: Evidence) -> None:
+    padded = {
+        name: Answers(name, np.pad(one.logits, ((0, 0), (0, 2)), constant_values=-9.0))
+        for name, one in evidence.answers.items()
+    }
+    more = dataclasses.replace(evidence, labels=(*evidence.labels, "four", "five"), answers=padded)
+    text = " ".join(parse(page(more)).text.split())
+    assert "2 of 5 classes have no image here" in text
+
+
 def test_logits_that_do_not_fit_are_a_fault_of_the_bundle(tmp_path: Path) -> None:
     made = make(tmp_path / "a.tledge")
     with made.writing() as writer:
         writer.put("logits/torch.npy", b"\x93NUMPY no")
         made = writer.commit("evaluate", settings={})
     with pytest.raises(BundleError, match="torch"):
+        gather(made)
+
+
+@pytest.mark.parametrize("wrong", [{"top1": "<script>"}, {"stage": None}, {"flips": 1.5}, {"n": True}])
+def test_a_ledger_of_other_types_is_a_fault_of_the_bundle(tmp_path: Path, wrong: dict[str, object]) -> None:
+    made = make(tmp_path / "a.tledge")
+    rows = json.loads(made.read("ledger.json"))
+    rows["rows"][0] |= wrong
+    with made.writing() as writer:
+        writer.put("ledger.json", json.dumps(rows).encode())
+        made = writer.commit("evaluate", settings={})
+    with pytest.raises(BundleError, match="ledger"):
         gather(made)
 
 

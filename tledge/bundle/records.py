@@ -83,6 +83,27 @@ def decode(kind: type[Record], data: bytes, name: str) -> tuple[Record, ...]:
         BundleError: it is not such a document; `name` is the file, for the message.
     """
     try:
-        return tuple(kind(**row) for row in json.loads(data)["rows"])
+        found = tuple(kind(**row) for row in json.loads(data)["rows"])
+        for record in found:
+            _check(record)
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{name} is not readable: {error}", path=name) from error
+    return found
+
+
+# What each annotation of a record allows in JSON; a float may be written without a point.
+_ALLOWED: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
+    "float | None": (int, float, type(None)),
+}
+
+
+def _check(record: Row | EvalImage | TrainFile) -> None:
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if type(value) not in _ALLOWED[str(field.type)]:
+            raise TypeError(f"{field.name} is {value!r}, which is not {field.type}")

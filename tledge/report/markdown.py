@@ -15,6 +15,8 @@ NOTHING = "–"
 def markdown(evidence: Evidence, compared: Compared | None = None, other: Evidence | None = None) -> str:
     """Return the ledger of the bundle, or of two side by side, as a GitHub table with a heading."""
     name = literal(evidence.bundle.path.name)
+    if not evidence.rows:
+        return f"### {name}\n\nNo stage was scored yet."
     if compared is None or other is None:
         head = ["stage", "images", "top-1 %", "95 % interval", "top-5 %", "agreement %", "flips"]
         body = [

@@ -83,13 +83,15 @@ def _about(evidence: Evidence, answers: Answers, gallery: Gallery) -> dict[str, 
     measured = reliability(answers, evidence.truth)
     wrong, pictures = worst_errors(gallery, answers)
     drawn = len(counts) > TABLE_CLASSES
-    weakest = sorted(scores, key=lambda score: (101.0 if score.f1 is None else score.f1, score.index))
+    met = [score for score in scores if score.images or score.answered]
+    weakest = sorted(met, key=lambda score: (101.0 if score.f1 is None else score.f1, score.index))
     return {
         "labels": [clean(label) for label in evidence.labels],
         "counts": None if drawn else counts.tolist(),
         "confusion_plot": plots.heat_map(counts) if drawn else "",
         "pairs": pairs(counts, MOST_PAIRS),
         "scores": weakest,
+        "unmet": len(scores) - len(met),
         "open_classes": OPEN_CLASSES,
         "wrong": wrong,
         "total": len(evidence.truth),
