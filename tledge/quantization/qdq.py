@@ -55,8 +55,7 @@ def weights(
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return signed INT8 weights and their scales, one for each index along `axis`.
 
-    The largest magnitude of a channel becomes 127: -128 is not used, so that weights are symmetric, and
-    pairs of products never overflow 16 bits on processors that add them so (see docs/int8.md).
+    The largest magnitude of a channel becomes 127: -128 is not used, so that weights are symmetric.
 
     Args:
         values: The float weights.
