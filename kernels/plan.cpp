@@ -85,12 +85,13 @@ void Plan::lay_out_outputs() {
     const bool bytes = kernels->digits == Digits::signed_bytes;
     const int words = bytes ? kDigits : 4;  // a quad of taps
     const int most = (*std::max_element(x.count.begin(), x.count.end()) + 3) / 4;
-    quads_.resize(x.outputs);
+    steps_.resize(x.outputs);
     bias_.resize(x.outputs);
     weights_.allocate(sizeof(int32_t) * x.outputs * most * words);
     row_reach = 0;
     for (int i = 0; i < x.outputs; ++i) {
-        quads_[i] = (x.count[i] + 3) / 4;
+        const int quads = (x.count[i] + 3) / 4;
+        steps_[i] = bytes ? quads : (x.count[i] + 1) / 2;
         bias_[i] = bias_of(x, i);
         int32_t* to = weights_.as<int32_t>() + static_cast<size_t>(i) * most * words;
         for (int tap = 0; tap < x.count[i]; ++tap) {
@@ -101,11 +102,11 @@ void Plan::lay_out_outputs() {
                 put_halves(x.of(i)[tap], tap & 1, quad + (tap & 2));
             }
         }
-        const size_t last = 3 * (static_cast<size_t>(x.first[i]) + 4 * (quads_[i] - 1));
+        const size_t last = 3 * (static_cast<size_t>(x.first[i]) + 4 * (quads - 1));
         row_reach = std::max(row_reach, last + kernels->reach);
     }
     horizontal.first = x.first.data();
-    horizontal.count = quads_.data();
+    horizontal.count = steps_.data();
     horizontal.weights = weights_.as<int32_t>();
     horizontal.stride = most * words;
     horizontal.bias = bias_.data();
@@ -124,7 +125,7 @@ void Plan::lay_out_blocks() {
         for (int s = b * kBlock; s < std::min(samples, (b + 1) * kBlock); ++s) {
             low = std::min(low, 3 * x.first[s / 3] + s % 3);
             high = std::max(high, 3 * x.first[s / 3] + s % 3 + 10);
-            quads = std::max(quads, quads_[s / 3]);
+            quads = std::max(quads, steps_[s / 3]);
         }
         block_base_[b] = low;
         block_quads_[b] = quads;

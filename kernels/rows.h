@@ -20,7 +20,7 @@ constexpr int kSlack = 64;
 struct HorizontalTable {
     int width;              // outputs (pixels)
     const int32_t* first;   // each output: the first source pixel
-    const int32_t* count;   // each output: taps (scalar) or quads of taps (SIMD by output)
+    const int32_t* count;   // each output: taps (scalar), quads of taps (digits) or pairs (halves)
     const int32_t* weights;
     int stride;             // of weights, in int32, from one output to the next
     const int32_t* bias;    // each output: one half, and 128 times the sum of its weights

@@ -34,10 +34,13 @@ inline __m256i two_rows(const uint8_t* a, const uint8_t* b) {
                                    _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1);
 }
 
-// Two rows in two lanes to pairs of 16 bits, one row beside the other.
-inline __m128i pair_up(__m256i rows) {
-    const __m256i clipped = _mm256_min_epi32(_mm256_max_epi32(rows, _mm256_setzero_si256()), _mm256_set1_epi32(255));
-    return _mm_or_si128(_mm256_castsi256_si128(clipped), _mm_slli_epi32(_mm256_extracti128_si256(clipped, 1), 16));
+// Rows 0 and 1 in the lanes of one vector, 2 and 3 in the other's: clipped, as 16-bit values, row beside row.
+inline void store_pairs(__m256i rows01, __m256i rows23, uint8_t* first, uint8_t* second) {
+    const __m256i words = _mm256_packs_epi32(rows01, rows23);
+    const __m256i clipped = _mm256_min_epi16(_mm256_max_epi16(words, _mm256_setzero_si256()), _mm256_set1_epi16(255));
+    const __m128i even = _mm256_castsi256_si128(clipped), odd = _mm256_extracti128_si256(clipped, 1);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(first), _mm_unpacklo_epi16(even, odd));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(second), _mm_unpackhi_epi16(even, odd));
 }
 
 void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
@@ -49,18 +52,25 @@ void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_
         const int32_t* halves = table.weights + static_cast<size_t>(x) * table.stride;
         size_t offset = 3 * static_cast<size_t>(table.first[x]);
         Sums sums[2];
-        for (int quad = 0; quad < table.count[x]; ++quad, halves += 4, offset += 12) {
+        int pairs = table.count[x];
+        for (; pairs >= 2; pairs -= 2, halves += 4, offset += 12) {
             const __m256i low01 = _mm256_set1_epi32(halves[0]), high01 = _mm256_set1_epi32(halves[1]);
             const __m256i low23 = _mm256_set1_epi32(halves[2]), high23 = _mm256_set1_epi32(halves[3]);
-            for (int pair = 0; pair < 2; ++pair) {
-                const __m256i bytes = two_rows(rows[2 * pair] + offset, rows[2 * pair + 1] + offset);
-                sums[pair].add(_mm256_shuffle_epi8(bytes, front), low01, high01);
-                sums[pair].add(_mm256_shuffle_epi8(bytes, back), low23, high23);
+            for (int i = 0; i < 2; ++i) {
+                const __m256i bytes = two_rows(rows[2 * i] + offset, rows[2 * i + 1] + offset);
+                sums[i].add(_mm256_shuffle_epi8(bytes, front), low01, high01);
+                sums[i].add(_mm256_shuffle_epi8(bytes, back), low23, high23);
+            }
+        }
+        if (pairs != 0) {
+            const __m256i low = _mm256_set1_epi32(halves[0]), high = _mm256_set1_epi32(halves[1]);
+            for (int i = 0; i < 2; ++i) {
+                const __m256i bytes = two_rows(rows[2 * i] + offset, rows[2 * i + 1] + offset);
+                sums[i].add(_mm256_shuffle_epi8(bytes, front), low, high);
             }
         }
         const size_t at = 12 * static_cast<size_t>(x);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(group + at), pair_up(sums[0].value()));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(second + at), pair_up(sums[1].value()));
+        store_pairs(sums[0].value(), sums[1].value(), group + at, second + at);
     }
 }
 
