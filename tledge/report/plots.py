@@ -165,8 +165,15 @@ def heat_map(counts: npt.NDArray[np.int64]) -> str:
         return render(figure, "plot-confusion", "Confusion matrix", said)
 
 
-def curves(series: Mapping[str, Sequence[float | None]], label: str, key: str, title: str) -> str:
-    """Draw lines over epochs, counted from 1; a value that is missing is a gap."""
+def curves(
+    series: Mapping[str, Sequence[float | None]],
+    label: str,
+    key: str,
+    title: str,
+    *,
+    most: float | None = None,
+) -> str:
+    """Draw lines over epochs, counted from 1; a missing value is a gap. `most` is the largest there can be."""
     with canvas(2.7) as (figure, axes):
         from matplotlib.ticker import MaxNLocator
 
@@ -188,6 +195,8 @@ def curves(series: Mapping[str, Sequence[float | None]], label: str, key: str, t
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid()
+        if most is not None:
+            axes.set_ylim(top=min(axes.get_ylim()[1], 1.005 * most))
         above(axes)
         return render(figure, key, title, "; ".join(last))
 

@@ -51,7 +51,9 @@ def training(bundle: Bundle) -> tuple[str, ...] | None:
     losses = {title: values for title, values in losses.items() if any(v is not None for v in values)}
     drawn = [plots.curves(losses, "loss", "plot-loss", "Loss of every epoch")]
     if any(value is not None for value in scores):
-        drawn.append(plots.curves({"tune": scores}, "top-1 on tune, %", "plot-tune", "Top-1 on tune"))
+        drawn.append(
+            plots.curves({"tune": scores}, "top-1 on tune, %", "plot-tune", "Top-1 on tune", most=100)
+        )
     return tuple(drawn)
 
 
