@@ -173,7 +173,7 @@ def curves(
     *,
     most: float | None = None,
 ) -> str:
-    """Draw lines over epochs, counted from 1; a missing value is a gap. `most` is the largest there can be."""
+    """Draw lines over epochs, counted from 1; a missing value is a gap. `most`: the largest there can be."""
     with canvas(2.7) as (figure, axes):
         from matplotlib.ticker import MaxNLocator
 
