@@ -7,7 +7,7 @@ import os
 # 7.7. OpenMP reads this once, when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from tledge.training.finetune import finetune  # noqa: E402
-from tledge.training.settings import FinetuneSettings  # noqa: E402
+from tledge.training.finetune import finetune
+from tledge.training.settings import FinetuneSettings
 
 __all__ = ["FinetuneSettings", "finetune"]

@@ -10,16 +10,30 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-TEMPERATURES = np.geomspace(0.05, 20, 61)
+# Not below a half: where every answer is right the best temperature is zero, and tells nothing.
+TEMPERATURES = np.geomspace(0.5, 5, 41)
 
 
-def tempered_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the mean cross-entropy in nats of logits (N x classes) at the best of 61 temperatures."""
+def tempered_losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each image's cross-entropy in nats, of logits N x classes, at the temperature best for all."""
     scaled = logits[None].astype(np.float64) / TEMPERATURES[:, None, None]
     scaled -= scaled.max(axis=2, keepdims=True)
     right = np.take_along_axis(scaled, labels[None, :, None], axis=2)[..., 0]
-    losses = (np.log(np.exp(scaled).sum(axis=2)) - right).mean(axis=1)
-    return float(losses.min())
+    losses: NDArray[np.float64] = np.log(np.exp(scaled).sum(axis=2)) - right
+    best: NDArray[np.float64] = losses[losses.mean(axis=1).argmin()]
+    return best
+
+
+def tempered_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the mean of `tempered_losses`."""
+    return float(tempered_losses(logits, labels).mean())
+
+
+def worse(losses: list[float], than: list[float]) -> float:
+    """Return by how many standard errors the mean of `losses` is above that of `than`, image by image."""
+    differences = np.array(losses) - np.array(than)
+    error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
+    return float(differences.mean()) / error if error > 0 else float(np.sign(differences.mean()))
 
 
 def top1(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

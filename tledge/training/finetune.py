@@ -222,17 +222,17 @@ class Job:
 @torch.inference_mode()
 def torch_logits(
     network: Network, images: EvalSet, prepare: Preprocessor, device: Device, progress: Progress
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Return the network's logits for the images in order: float32, with neither autocast nor TF32."""
     network = features.place(network, device).eval()
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
-    def tensor(image: Readable) -> NDArray[np.float32]:
+    def tensor(image: Readable) -> NDArray[Any]:
         return prepare(decode.image(image.read(), exif=prepare.spec.decode.exif, name=image.name))
 
-    parts: list[NDArray[np.float32]] = []
-    waiting: list[NDArray[np.float32]] = []
+    parts: list[NDArray[Any]] = []
+    waiting: list[NDArray[Any]] = []
     try:
         with progress.task("scoring torch", total=len(images)) as task:
             for one in ordered(tensor, images.images, ahead=2 * BATCH):
@@ -244,4 +244,4 @@ def torch_logits(
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
         network.cpu()
-    return np.concatenate(parts).astype(np.float32, copy=False)
+    return np.concatenate(parts)

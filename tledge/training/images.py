@@ -76,9 +76,10 @@ class Images:
         height, width = image.shape[:2]
         short = min(height, width)
         if short <= self._short:
-            return image.copy()
+            return np.array(image)
         size = round(width * self._short / short), round(height * self._short / short)
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        smaller: Pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        return smaller
 
 
 def batches(

@@ -19,7 +19,7 @@ from tledge.progress import Progress
 from tledge.training import checkpoint, features
 from tledge.training.augment import Augmentation, generator, view
 from tledge.training.checkpoint import Checkpoint
-from tledge.training.choosing import tempered_loss, top1
+from tledge.training.choosing import tempered_losses, top1, worse
 from tledge.training.images import batches
 from tledge.training.material import Material
 from tledge.training.rates import groups, schedule
@@ -53,13 +53,14 @@ class Recipe:
 
 @dataclass
 class State:
-    """A run between two epochs; `best` is the averaged network's weights at its least loss on tune."""
+    """A run between two epochs; `best` is the averaged network of the epoch that tune speaks for."""
 
     network: Network
     averaged: Network
     optimizer: torch.optim.AdamW
     best: dict[str, Tensor]
     history: list[dict[str, float]]
+    tune_losses: list[list[float]]  # of each epoch, an image each
 
 
 def train(
@@ -77,24 +78,40 @@ def train(
         restore(state, stored)
         material.progress.note(f"going on after epoch {len(state.history)} of {recipe.epochs}")
     quiet = dataclasses.replace(material, progress=Progress.silent())
-    while len(state.history) < recipe.epochs and not _stalled(state.history, recipe.patience):
+    while len(state.history) < recipe.epochs and not stalled(state.tune_losses, recipe.patience):
         epoch = len(state.history) + 1
-        entry = {"epoch": float(epoch), "loss": run_epoch(state, material, recipe, epoch)}
+        entry: dict[str, float] = {"epoch": epoch, "loss": run_epoch(state, material, recipe, epoch)}
         if material.tune_on:
             (logits,) = features.over(state.averaged.eval(), quiet, material.tune_on, title="scoring on tune")
-            labels = material.tune_labels
-            entry |= {"tune_loss": tempered_loss(logits, labels), "tune_top1": top1(logits, labels)}
+            losses = tempered_losses(logits, material.tune_labels)
+            entry |= {"tune_loss": float(losses.mean()), "tune_top1": top1(logits, material.tune_labels)}
+            state.tune_losses.append(losses.tolist())
         state.history.append(entry)
-        if entry == min(state.history, key=lambda one: one.get("tune_loss", -one["epoch"])):
+        if best_epoch(state.tune_losses) in (None, epoch):
             state.best = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
         checkpoint.write(directory / f"{KIND}-{epoch:04d}.safetensors", pack(state))
         material.progress.note("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     return state.best, state.history
 
 
-def _stalled(history: list[dict[str, float]], patience: int) -> bool:
-    losses = [entry.get("tune_loss", -entry["epoch"]) for entry in history]
-    return len(losses) > patience and min(losses[-patience:]) > min(losses)
+def best_epoch(losses: list[list[float]]) -> int | None:
+    """Return the epoch (from 1) whose weights are kept: the last that is not clearly worse than the best.
+
+    Clearly is one standard error of the difference on the same tune images: later epochs, at smaller rates,
+    are better unless something speaks against them. None without tune images.
+    """
+    if not losses:
+        return None
+    least = min(losses, key=sum)
+    return max(number for number, one in enumerate(losses, 1) if worse(one, least) <= 1)
+
+
+def stalled(losses: list[list[float]], patience: int) -> bool:
+    """Tell whether each of the last `patience` epochs is clearly worse than the best before them."""
+    if len(losses) <= patience:
+        return False
+    least = min(losses[:-patience], key=sum)
+    return all(worse(one, least) > 1 for one in losses[-patience:])
 
 
 def begin(network: Network, recipe: Recipe) -> State:
@@ -104,7 +121,8 @@ def begin(network: Network, recipe: Recipe) -> State:
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
     averaged = copy.deepcopy(network).eval()
-    return State(network, averaged, optimizer, dict(averaged.state_dict()), [])
+    best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
+    return State(network, averaged, optimizer, best, [], [])
 
 
 def run_epoch(state: State, material: Material, recipe: Recipe, epoch: int) -> float:
@@ -193,7 +211,7 @@ def pack(state: State) -> Checkpoint:
     for name, parameter in state.network.named_parameters():
         for key, tensor in state.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = tensor
-    return Checkpoint(tensors, {"history": state.history})
+    return Checkpoint(tensors, {"history": state.history, "tune_losses": state.tune_losses})
 
 
 def restore(state: State, stored: Checkpoint) -> None:
@@ -214,4 +232,4 @@ def restore(state: State, stored: Checkpoint) -> None:
                 else torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(tensor)
                 for key, tensor in found.items()
             }
-    state.history = list(stored.data["history"])
+    state.history, state.tune_losses = list(stored.data["history"]), list(stored.data["tune_losses"])

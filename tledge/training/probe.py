@@ -37,7 +37,13 @@ class Probe:
 
 
 def fit(
-    views: Sequence[Floats], labels: Labels, tune_views: Sequence[Floats], tune_labels: Labels, classes: int
+    views: Sequence[Floats],
+    labels: Labels,
+    tune_views: Sequence[Floats],
+    tune_labels: Labels,
+    classes: int,
+    *,
+    search: bool = True,
 ) -> Probe:
     """Return the probe fitted on features of the training images.
 
@@ -47,6 +53,7 @@ def fit(
         tune_views: features of the tune images, M x D; the first is what choices are made on. M may be 0.
         tune_labels: M class indices.
         classes: how many there are.
+        search: whether the regularisation is chosen on tune; else it is of middling strength.
     """
     features, repeated = np.concatenate(views), np.tile(labels, len(views))
     centre = features.mean(axis=0)
@@ -55,7 +62,7 @@ def fit(
     spread = float(features.std(axis=0).mean()) or 1.0
     scaled = (features - centre) / spread
     strength, loss = WITHOUT_TUNE, None
-    if len(tune_labels):
+    if len(tune_labels) and search:
         held_out = (tune_views[0] - centre) / spread
         step = max(1, len(scaled) // SEARCH_ON)
         found = []
@@ -63,8 +70,8 @@ def fit(
             weight, bias = _regression(scaled[::step], repeated[::step], candidate, classes)
             logits = np.asarray(held_out @ weight.T + bias, np.float32)
             found.append((tempered_loss(logits, tune_labels), candidate))
-            if len(found) > 3 and found[-1][0] > found[-2][0] > found[-3][0] > found[-4][0]:
-                break  # three times worse in a row: weaker regularisation only gets slower
+            if len(found) > 2 and found[-1][0] > found[-2][0] > found[-3][0]:
+                break  # worse twice in a row: weaker regularisation only gets slower
         loss, strength = min(found)
     weight, bias = _regression(scaled, repeated, strength, classes)
     weight = weight / spread
@@ -74,9 +81,11 @@ def fit(
 def _regression(features: Floats, labels: Labels, strength: float, classes: int) -> tuple[Floats, Floats]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     model = LogisticRegression(C=strength, max_iter=ITERATIONS)
-    with warnings.catch_warnings():
+    # One thread: BLAS's own spin while they wait, and took 5 to 80 times as long on two busy cores.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         # Where 200 iterations are not enough the regularisation is weaker than anything tune chooses.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels)

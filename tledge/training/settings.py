@@ -26,7 +26,7 @@ class FinetuneSettings:
     head: str = "linear"  # all that pooled features of a pretrained network need
     pool: str = "avg"  # what the weights were trained with
     image_size: int | None = None  # what the weights were trained with
-    epochs: int = 8  # where the curve on tune is flat for some thousand photos
+    epochs: int | None = None  # 8, more where that is less than 300 steps, 30 at most
     batch_size: int = 32  # enough steps on a small set; larger ones gain no speed on a CPU
     lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, at a batch of 32
     weight_decay: float = 0.02  # AdamW's own 0.01 to 0.05 make no difference beyond the noise
@@ -54,8 +54,9 @@ class FinetuneSettings:
             ("operations", 0),
             ("seed", 0),
         ):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}", hint=f"It is {least} or more.")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name} is {value}", hint=f"It is {least} or more.")
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
         if self.workers is not None and self.workers < 1:

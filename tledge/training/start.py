@@ -13,7 +13,6 @@ from tledge.errors import UsageError
 from tledge.models import Network, is_scratch
 from tledge.models.create import rebuild
 from tledge.models.network import measure_features
-from tledge.preprocess import Preprocessor
 from tledge.training import checkpoint, features, probe
 from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
@@ -56,12 +55,11 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     tune_views = [view[: len(tune_on)] for view in views]
     train_views = [view[len(tune_on) :] for view in views]
     classes = network.config["classes"]
-    head = probe.fit(train_views[:1], labels, tune_views, tune_labels, classes)
+    head = probe.fit(train_views[:1], labels, tune_views, tune_labels, classes, search=False)
+    plain, mirrored = head.logits(tune_views[0]), head.logits(tune_views[1])
+    flip = bool(tune_on) and survives(plain, mirrored, tune_labels, FLIP_MAY_LOSE)
+    head = probe.fit(train_views if flip else train_views[:1], labels, tune_views, tune_labels, classes)
     plain = head.logits(tune_views[0])
-    flip = bool(tune_on) and survives(plain, head.logits(tune_views[1]), tune_labels, FLIP_MAY_LOSE)
-    if flip:
-        head = probe.fit(train_views, labels, tune_views, tune_labels, classes)
-        plain = head.logits(tune_views[0])
     chosen: dict[str, Any] = {
         "probe_strength": head.strength,
         "probe_tune_top1": round(top1(plain, tune_labels), 2) if tune_on else None,
@@ -80,9 +78,8 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         with torch.no_grad():
             network.linear.weight.copy_(torch.from_numpy(head.weight))
             network.linear.bias.copy_(torch.from_numpy(head.bias))
-    recipe = _recipe(network, settings, material.prepare, scratch, Augmentation(
-        area, flip, settings.operations, settings.magnitude
-    ))  # fmt: skip
+    how = Augmentation(area, flip, settings.operations, settings.magnitude)
+    recipe = _recipe(network, settings, len(labels), scratch, how)
     chosen["recipe"] = dataclasses.asdict(recipe)
     material.progress.note(
         f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} their "
@@ -93,21 +90,22 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
 
 
 def _recipe(
-    network: Network, settings: FinetuneSettings, prepare: Preprocessor, scratch: bool, how: Augmentation
+    network: Network, settings: FinetuneSettings, images: int, scratch: bool, how: Augmentation
 ) -> Recipe:
     fresh_head = settings.head != "linear"
     default = 2e-3 if scratch else 1e-3 if fresh_head else 3e-4
+    steps = max(1, round(images / settings.batch_size))
     # Statistics of few images are noise, and those of the pretraining fit the probe's head.
     batch_norm = "batch" if scratch and settings.batch_size > 1 else "frozen"
     return Recipe(
-        epochs=settings.epochs,
+        epochs=settings.epochs or min(30, max(8, round(300 / steps))),
         batch_size=settings.batch_size,
         lr=settings.lr or default,
         lowest_rate=1.0 if scratch else settings.lowest_rate,
         warmup=settings.warmup,
         weight_decay=settings.weight_decay,
         label_smoothing=settings.label_smoothing,
-        size=_train_size(network, prepare.spec.size),
+        size=_train_size(network),
         augmentation=how,
         batch_norm=batch_norm,
         patience=settings.patience,
@@ -115,8 +113,10 @@ def _recipe(
     )
 
 
-def _train_size(network: Network, size: tuple[int, int]) -> tuple[int, int]:
+def _train_size(network: Network) -> tuple[int, int]:
     """Return the size of training views: smaller than the spec's where the network can take that."""
+    original_height, original_width = network.config["size"]
+    size = original_height, original_width
     if min(size) < SMALLEST_SCALED:
         return size
     height, width = (round(side * TRAIN_SCALE / TRAIN_STEP) * TRAIN_STEP for side in size)
