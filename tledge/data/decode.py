@@ -38,7 +38,7 @@ from tledge.errors import InputError, MachineError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from tledge.preprocess import Spec
+    from tledge.preprocess import Preprocessor, Spec
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -100,6 +100,18 @@ def pil(image: Image, *, exif: bool = True, name: str = "") -> Pixels:
         raise
     except Exception as error:
         raise _damaged(name, error, image.format or "") from error
+
+
+def tensor(data: bytes, prepare: Preprocessor, *, name: str = "") -> npt.NDArray[Any]:
+    """Return the input tensor (spec.shape, spec.dtype) of an image file's bytes. Raises as `image` does.
+
+    A JPEG goes straight to the tensor, decoding only what the crop needs; all else, and whatever may be wrong
+    with a JPEG, is decoded here. The bits are the same.
+    """
+    straight = prepare.jpeg(data)
+    if straight is not None:
+        return straight
+    return prepare(image(data, exif=prepare.spec.decode.exif, name=name))
 
 
 def stream(

@@ -84,11 +84,7 @@ def logits(
 
 def _batches(prepare: Preprocessor, images: tuple[Readable, ...], workers: int) -> Iterator[NDArray[Any]]:
     def tensor(image: Readable) -> NDArray[Any]:
-        data = image.read()
-        straight = prepare.jpeg(data)
-        if straight is not None:
-            return straight
-        return prepare(decode.image(data, exif=prepare.spec.decode.exif, name=image.name))
+        return decode.tensor(image.read(), prepare, name=image.name)
 
     waiting: list[NDArray[Any]] = []
     for one in ordered(tensor, images, workers=workers, ahead=8 * BATCH):
