@@ -55,6 +55,7 @@ class Trial:
     kl: float
     agreement: float
     drop: float
+    drop_low: float
     seconds: float
 
     def __str__(self) -> str:
@@ -120,6 +121,7 @@ def build(
                 kl=compared.kl,
                 agreement=compared.agreement,
                 drop=compared.drop,
+                drop_low=compared.drop_low,
                 seconds=time.monotonic() - started,
             )
             progress.note(str(trial))

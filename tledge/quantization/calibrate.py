@@ -21,7 +21,8 @@ from tledge.evaluation import stage
 from tledge.preprocess import preprocessor
 from tledge.progress import Progress
 from tledge.quantization import bias, calibration_file, fp16
-from tledge.quantization.build import METHODS, Built, Tune, answers, build
+from tledge.quantization.build import METHODS, Built, Trial, Tune, answers, build
+from tledge.quantization.fallback import fall_back
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.images import Images, choose, tensors
 from tledge.quantization.observe import observe
@@ -101,8 +102,9 @@ def calibrate(
         fitting = np.concatenate(list(tensors(prepare, images.calibration[:FITTED])))
         layers = max((placement.layers for placement in placements), key=len)
         corrections = bias.correct(model, layers, fitting, threads=threads, progress=progress)
-        built: dict[str, Built] = {
-            target: build(
+        built: dict[str, Built] = {}
+        for target in TARGETS:
+            first = build(
                 model,
                 target,
                 observers,
@@ -112,8 +114,16 @@ def calibrate(
                 threads=threads,
                 progress=progress,
             )
-            for target in TARGETS
-        }
+            built[target] = fall_back(
+                model,
+                first,
+                observers,
+                corrections,
+                tune,
+                within=lambda trial: within(trial, settings),
+                threads=threads,
+                progress=progress,
+            )
         graphs = write_graphs(model, built, observers)
         scored = score(bundle, graphs, images, threads, progress)
         check_gate(scored, built, settings)
@@ -131,6 +141,12 @@ def calibrate(
             seconds=time.monotonic() - started,
         )
     return [one.row for one in scored if one.row.variant != REFERENCE[0]]
+
+
+def within(trial: Trial, settings: CalibrateSettings) -> bool:
+    """Tell whether a state holds the gate on tune: the same test as on the eval images."""
+    enough = settings.min_agreement is None or trial.agreement >= settings.min_agreement
+    return enough and trial.drop_low <= settings.max_drop
 
 
 def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -> Tune:
