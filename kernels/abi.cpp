@@ -132,10 +132,10 @@ void* tledge_plan_new(const tledge_geometry* geometry, int set) {
 
 void tledge_plan_free(void* plan) { delete static_cast<Plan*>(plan); }
 
-void* tledge_table_new(const void* entries, int bytes) {
+void* tledge_table_new(const void* entries, int bytes, const double* lines) {
     if (entries == nullptr || (bytes != 1 && bytes != 2 && bytes != 4)) return nullptr;
     try {
-        return new Table(entries, bytes);
+        return new Table(entries, bytes, lines);
     } catch (const std::bad_alloc&) {
         return nullptr;
     }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLEDGE_ABI_VERSION 2
+#define TLEDGE_ABI_VERSION 3
 
 #if defined(__cplusplus)
 extern "C" {
@@ -40,8 +40,10 @@ TLEDGE_API int tledge_set_runs_here(int index);
 TLEDGE_API void* tledge_plan_new(const tledge_geometry* geometry, int set);
 TLEDGE_API void tledge_plan_free(void* plan);
 
-/* 3 x 256 entries of 1, 2 or 4 bytes, first index the tensor's channel; copied. */
-TLEDGE_API void* tledge_table_new(const void* entries, int bytes);
+/* 3 x 256 entries of 1, 2 or 4 bytes, first index the tensor's channel; copied. lines: NULL, or a slope and an
+ * offset a channel of which float32 entries are values: an entry is looked up or computed, whichever is faster,
+ * once all 256 of the channel have been found equal. */
+TLEDGE_API void* tledge_table_new(const void* entries, int bytes, const double* lines);
 TLEDGE_API void tledge_table_free(void* table);
 
 /* One image to one tensor, its rows shared among `threads` threads. */

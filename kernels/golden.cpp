@@ -53,7 +53,7 @@ int main() {
                 for (uint8_t& entry : entries) entry = static_cast<uint8_t>(random.next() >> 32);
                 std::vector<uint8_t> out(static_cast<size_t>(3) * bytes * geometry.output_width * geometry.output_height);
                 void* plan = tledge_plan_new(&geometry, set);
-                void* table = tledge_table_new(entries.data(), bytes);
+                void* table = tledge_table_new(entries.data(), bytes, nullptr);
                 const int code = tledge_run(plan, table, pixels.data(), 3 * geometry.source_width, out.data(), 2);
                 tledge_table_free(table);
                 tledge_plan_free(plan);

@@ -11,11 +11,16 @@ namespace tledge {
 
 // Normalisation tables with the byte planes that the wide look-ups read.
 struct Table {
-    Table(const void* entries, int bytes);
+    Table(const void* entries, int bytes, const double* lines);
     EmissionTable view() const;
 
     int bytes;
     AlignedBytes entries, planes;
+    double lines[6] = {};
+    int exact[3] = {};
+
+  private:
+    void verify_lines(const double* known);
 };
 
 // Pixels that are there: the rows from first_row on, each from first_column on; `bytes` from `pixels` on may be

@@ -48,6 +48,9 @@ struct EmissionTable {
     int bytes;
     const void* entries;  // of unsigned integers of that many bytes
     const uint8_t* planes;
+    // float32 only. Channel c is exactly (float)fma(v, lines[2 c], lines[2 c + 1]) where exact[c] is not zero.
+    const double* lines;
+    const int* exact;
 };
 
 // How a plan's tables are laid out for a set.

@@ -18,7 +18,7 @@ from tledge.preprocess.golden import CASES, GOLDEN, picture
 from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
 from tledge.preprocess.native import FILTERS, CGeometry, instruction_set, instruction_sets, library
 from tledge.preprocess.spec import Letterbox, Spec
-from tledge.preprocess.tables import CHANNELS, normalisation
+from tledge.preprocess.tables import CHANNELS, lines, normalisation
 
 # Plans kept: a folder of photographs has some tens of sizes, and a plan holds about 100 KB.
 PLANS_KEPT = 64
@@ -52,8 +52,10 @@ class HostPreprocessor:
         self._set = instruction_sets()[self.instruction_set]
         self._library = library()
         table = np.ascontiguousarray(normalisation(spec))
+        straight = np.ascontiguousarray(lines(spec))
         self._table = _Handle(
-            self._library.tledge_table_new(table.ctypes.data, table.itemsize), "tledge_table_free"
+            self._library.tledge_table_new(table.ctypes.data, table.itemsize, straight.ctypes.data),
+            "tledge_table_free",
         )
         self._order = (ctypes.c_int32 * 3)(*CHANNELS[spec.decode.colour])
         self._plans: dict[tuple[int, int], _Handle] = {}

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tledge.errors import InputError, MachineError
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 LIBRARY = Path(__file__).parents[1] / "_lib" / "libtledge_kernels.so"
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
@@ -55,7 +55,7 @@ def library() -> ctypes.CDLL:
         "tledge_set_runs_here": (c_int, [c_int]),
         "tledge_plan_new": (c_void_p, [POINTER(CGeometry), c_int]),
         "tledge_plan_free": (None, [c_void_p]),
-        "tledge_table_new": (c_void_p, [c_void_p, c_int]),
+        "tledge_table_new": (c_void_p, [c_void_p, c_int, c_void_p]),
         "tledge_table_free": (None, [c_void_p]),
         "tledge_run": (c_int, [c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int]),
         "tledge_run_batch": (

@@ -11,6 +11,12 @@ from tledge.preprocess.spec import INTEGER_RANGES, Spec
 CHANNELS = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}
 
 
+def lines(spec: Spec) -> npt.NDArray[np.float64]:
+    """Return slope and offset of each channel's normalisation, 3 x 2: its table, but for the rounding."""
+    mean, std = np.array(spec.mean), np.array(spec.std)
+    return np.stack([1.0 / (255.0 * std), -mean / std], axis=1)
+
+
 def normalisation(spec: Spec) -> npt.NDArray[np.generic]:
     """Return what each channel value becomes: 3 x 256, of the spec's dtype, first index the tensor's channel.
 
