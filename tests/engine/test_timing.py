@@ -29,7 +29,7 @@ def test_there_is_one_for_each_release_and_gpu(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
 @pytest.mark.skipif(not machine.cuda().reason, reason="of a machine without a GPU")
 def test_it_is_kept_and_given_to_the_next_build(rtx, monkeypatch, tmp_path):
-    # TensorRT for RTX has the calls and measures nothing: it takes them as they are made, and no more is shown.
+    # TensorRT for RTX measures nothing: no more is shown than that it takes the calls as they are made.
     place = tmp_path / "folder" / "a.cache"
     monkeypatch.setattr(timing, "place", lambda library: place)
     settings = BuildSettings("tensorrt-rtx", targets=("sm86",))
