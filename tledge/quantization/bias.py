@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from tledge.progress import Progress
 from tledge.quantization.graph import Graph, copy, part, session
+from tledge.quantization.images import BATCH
 from tledge.quantization.placement import Layer
 from tledge.quantization.qdq import Correction, along, weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-BATCH = 8
 # A channel whose fitted gain is outside was hardly alive in these images: it keeps its weights.
 LEAST_GAIN, LARGEST_GAIN = 0.8, 1.25
 

@@ -259,6 +259,8 @@ def session(model: ModelProto, threads: int | None = None, *, exact: bool = True
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
+    # The arena keeps twice what was ever needed; calibration promises to stay under 1 GB.
+    options.enable_cpu_mem_arena = False
     disabled = ["WeightBiasQuantization"] if exact else None
     try:
         return onnxruntime.InferenceSession(

@@ -18,7 +18,7 @@ from tledge.evaluation.images import EvalSet, of_bundle, of_dataset
 from tledge.preprocess import Preprocessor
 
 # One batch everywhere: a library may add in another order for another batch.
-BATCH = 8
+BATCH = 4
 WORKERS = 2
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # The tensors of one run of the network may take this much memory; with more, the pass is cut into several
 # runs of the network on the same batch, each for a part of the tensors.
-MEMORY = 192 * 2**20
+MEMORY = 128 * 2**20
 
 
 def observe(
