@@ -65,7 +65,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.replace(path)
             fsync_directory(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with explained(path):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def compile_kernels(
         compiled = (_nvcc if compiler.kind == "nvcc" else _nvrtc)(source, architecture, include, compiler)
     try:
         write_atomic(place, compiled)
-    except (TledgeError, OSError):
+    except TledgeError:
         return compiled  # a cache that cannot be written costs time and nothing else
     return compiled
 

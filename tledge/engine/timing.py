@@ -53,5 +53,5 @@ def keep(config: Any, path: Path | None) -> None:
         return
     try:
         write_atomic(path, bytes(cache.serialize()))
-    except (TledgeError, OSError):
+    except TledgeError:
         return
