@@ -160,3 +160,11 @@ def test_the_networks_are_strongly_typed(rtx):
     log, _ = builder.logger(rtx.module)
     network = rtx.module.Builder(log).create_network(flags)
     assert network.get_flag(rtx.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def test_only_what_is_read_is_kept_of_the_log(rtx):
+    build(rtx, networks.network(), PATH, SM86, always)
+    _, messages = builder.logger(rtx.module)
+    verbose = [text for severity, text in messages.entries if severity == "verbose"]
+    assert len(verbose) == 1
+    assert verbose[0].count("LayerType: ") > 3

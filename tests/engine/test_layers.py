@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tledge.engine.layers import LOG_HEAD, Layer, Report, from_inspector, from_log
+from tledge.engine.layers import Layer, Report, from_inspector, from_log
+from tledge.engine.log import LAYERS
 
 # The log is cut out of a real build of EfficientNet-Lite0; the two JSON files are written after the form that
 # NVIDIA's developer guide shows, since EngineInspector needs a GPU.
@@ -45,13 +46,13 @@ def line(layer: Layer) -> str:
 
 @given(st.lists(any_layer, max_size=5))
 def test_what_is_listed_is_read(layers):
-    assert from_log(LOG_HEAD + "\n".join(map(line, layers)) + "\n\nI/O Tensors:\n Name: x") == tuple(layers)
+    assert from_log(LAYERS + "\n".join(map(line, layers)) + "\n\nI/O Tensors:\n Name: x") == tuple(layers)
 
 
 @given(st.text())
 def test_any_text_is_read_without_a_fault(text):
     assert from_log(text) == ()
-    from_log(LOG_HEAD + text)
+    from_log(LAYERS + text)
 
 
 def test_the_log_of_a_real_build():

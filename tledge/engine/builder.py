@@ -18,7 +18,7 @@ from tledge.engine import layers, timing
 from tledge.engine.failure import explain_build, explain_parse
 from tledge.engine.graph import Graph, Node, check_versions, read_graph
 from tledge.engine.library import Library
-from tledge.engine.log import Messages, logger
+from tledge.engine.log import LAYERS, Messages, logger
 from tledge.engine.settings import BuildSettings
 from tledge.errors import InputError, MachineError, UsageError
 
@@ -247,7 +247,7 @@ def _report(library: Library, plan: bytes, messages: Messages, graph: Graph) -> 
             text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
             found, source = layers.from_inspector(text), "inspector"
     if not found:
-        texts = [text for _, text in messages.entries if layers.LOG_HEAD in text]
+        texts = [text for _, text in messages.entries if LAYERS in text]
         found, source = layers.from_log(texts[-1] if texts else ""), "log"
 
     def size(pattern: str) -> int | None:

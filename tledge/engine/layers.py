@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from tledge.engine.log import LAYERS
 from tledge.runtime import machine
 
-LOG_HEAD = "Layers:\n"
 LINE = re.compile(
     r"Name: (?P<name>.*), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*)\], "
     r"Constants: \[(?P<weights>.*)\], Outputs: \[(?P<outputs>.*)\], "
@@ -112,7 +112,7 @@ def from_log(text: str) -> tuple[Layer, ...]:
 
     Lines that are not of that form are no layers; a text without the list gives none.
     """
-    _, _, listed = text.partition(LOG_HEAD)
+    _, _, listed = text.partition(LAYERS)
     matches = (LINE.match(line) for line in listed.splitlines())
     return tuple(
         Layer(

@@ -14,6 +14,7 @@ from typing import Any
 from tledge.runtime import machine
 
 SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
+LAYERS = "Layers:\n"  # the head of the list of layers, in a verbose message
 # On a machine without a driver each API error is followed by one about the driver.
 NO_DRIVER = re.compile(r"cudaError\w* ?35|CUDA driver version is insufficient|cudaErrorInsufficientDriver")
 # What stands around the words that matter: the function, the kind of error, the line of TensorRT's sources.
@@ -71,12 +72,14 @@ def logger(module: Any) -> tuple[Any, Messages]:
     messages = Messages()
 
     class Collector(module.ILogger):  # type: ignore[misc]
-        """Keeps everything, VERBOSE too: the list of layers is a verbose message."""
+        """Keeps all but the chatter: of the verbose messages, which time every tactic, the list of layers."""
 
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, text: str) -> None:
-            messages.entries.append((SEVERITIES[int(severity)], text))
+            name = SEVERITIES[int(severity)]
+            if name != "verbose" or LAYERS in text:
+                messages.entries.append((name, text))
 
     return Collector(), messages
