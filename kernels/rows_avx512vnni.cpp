@@ -39,6 +39,13 @@ struct Sums {
     inline __m512i value() const { return join(low, middle, high); }
 };
 
+// The same for a single step: the digits one after the other in one sum, each shifted up by the next.
+inline __m512i single(__m512i bytes, __m512i digit0, __m512i digit1, __m512i digit2) {
+    const __m512i high = dot(_mm512_set1_epi32(kHalf >> 16), bytes, digit2);
+    const __m512i upper = dot(_mm512_slli_epi32(high, 8), bytes, digit1);
+    return _mm512_srai_epi32(dot(_mm512_slli_epi32(upper, 8), bytes, digit0), kPrecision);
+}
+
 // The source bytes of a block's quad, four to a sample: out of 64 bytes, or out of 128.
 template <int span>
 inline __m512i gather(const uint8_t* from, __m512i index) {
@@ -61,6 +68,16 @@ void horizontal_blocks(const HorizontalTable& table, const uint8_t* const* rows,
         const __m512i index = _mm512_load_si512(table.index + 64 * static_cast<size_t>(b));
         const int32_t* digits = table.weights + table.at[b];
         size_t offset = table.base[b];
+        if (table.quads[b] == 1) {
+            const __m512i digit0 = _mm512_load_si512(digits), digit1 = _mm512_load_si512(digits + kLanes),
+                          digit2 = _mm512_load_si512(digits + 2 * kLanes);
+            __m512i values[kRows];
+            for (int r = 0; r < kRows; ++r) {
+                values[r] = single(gather<span>(rows[r] + offset, index), digit0, digit1, digit2);
+            }
+            _mm512_storeu_si512(group + 64 * static_cast<size_t>(b), clip_rows(values, transpose));
+            continue;
+        }
         Sums sums[kRows];
         for (int quad = 0; quad < table.quads[b]; ++quad, digits += 3 * kLanes, offset += 12) {
             const __m512i digit0 = _mm512_load_si512(digits), digit1 = _mm512_load_si512(digits + kLanes),
