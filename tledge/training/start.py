@@ -82,9 +82,12 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     recipe = _recipe(network, settings, len(labels), scratch, how)
     chosen["recipe"] = dataclasses.asdict(recipe)
     material.progress.note(
-        f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} their "
-        f"labels; crops down to {area:.0%} of the area; trained at {recipe.size[0]} x {recipe.size[1]}"
+        f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} their labels"
     )
+    if settings.method == "finetune":
+        material.progress.note(
+            f"{recipe.epochs} epochs at {recipe.size[0]} x {recipe.size[1]}, crops of {area:.0%} or more"
+        )
     mixable = settings.head == "linear" and recipe.batch_norm == "frozen" and not scratch
     return Start(network, recipe, mixable, chosen)
 
