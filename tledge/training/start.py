@@ -82,7 +82,7 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     recipe = _recipe(network, settings, len(labels), scratch, how)
     chosen["recipe"] = dataclasses.asdict(recipe)
     material.progress.note(
-        f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} their labels"
+        f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} labels"
     )
     if settings.method == "finetune":
         material.progress.note(
