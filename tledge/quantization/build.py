@@ -90,7 +90,6 @@ def build(
     methods: Sequence[str],
     threads: int,
     progress: Progress,
-    floating: frozenset[str] = frozenset(),
 ) -> Built:
     """Return the variant whose answers on tune are nearest to the float network's (least mean KL).
 
@@ -98,36 +97,49 @@ def build(
         model: The float network, simplified.
         target: Which variant.
         observers: What was seen of each tensor.
-        corrections: What is mended in the layers, if that helps (see `tledge.quantization.bias`).
+        corrections: What is mended in its layers, if that helps (see `tledge.quantization.bias`).
         tune: What the trials are judged by.
         methods: The ways to find ranges (keys of `ranges.METHODS`).
         threads: Threads of one inference.
         progress: Where the trials are told.
-        floating: Nodes that stay in float whatever the rules say.
     """
-    placement = place(Graph(model), target, floating)
+    placement = place(Graph(model), target)
     candidates: list[Built] = []
     for method in methods:
         found = find_ranges(placement, observers, method)
         for mended in ({}, corrections) if corrections else ({},):
-            started = time.monotonic()
-            emitted = emit(model, placement, found, mended)
-            compared = judge(emitted, target, tune, threads)
-            trial = Trial(
-                variant=target,
-                ranges=method,
-                corrected=bool(mended),
-                floating=tuple(sorted(floating)),
-                kl=compared.kl,
-                agreement=compared.agreement,
-                drop=compared.drop,
-                drop_low=compared.drop_low,
-                seconds=time.monotonic() - started,
-            )
-            progress.note(str(trial))
-            candidates.append(Built(placement, found, emitted, trial, ()))
+            candidates.append(attempt(model, placement, method, found, mended, tune=tune, threads=threads))
+            progress.note(str(candidates[-1].chosen))
     best = min(candidates, key=lambda candidate: candidate.chosen.kl)
     return dataclasses.replace(best, trials=tuple(candidate.chosen for candidate in candidates))
+
+
+def attempt(
+    model: ModelProto,
+    placement: Placement,
+    method: str,
+    found: Mapping[str, Range],
+    corrections: Mapping[str, Correction],
+    *,
+    tune: Tune,
+    threads: int,
+) -> Built:
+    """Return one state, judged on tune: the placement with ranges by `method`, and corrections or {}."""
+    started = time.monotonic()
+    emitted = emit(model, placement, found, corrections)
+    compared = judge(emitted, placement.target, tune, threads)
+    trial = Trial(
+        variant=placement.target,
+        ranges=method,
+        corrected=bool(corrections),
+        floating=tuple(d.node for d in placement.decisions if d.rule == "asked"),
+        kl=compared.kl,
+        agreement=compared.agreement,
+        drop=compared.drop,
+        drop_low=compared.drop_low,
+        seconds=time.monotonic() - started,
+    )
+    return Built(placement, found, emitted, trial, (trial,))
 
 
 def find_ranges(placement: Placement, observers: Mapping[str, Observer], method: str) -> dict[str, Range]:

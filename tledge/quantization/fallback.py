@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tledge.progress import Progress
-from tledge.quantization.build import Built, Trial, Tune, build
+from tledge.quantization.build import Built, Trial, Tune, attempt, find_ranges
+from tledge.quantization.graph import Graph
 from tledge.quantization.observers import Observer
-from tledge.quantization.placement import Placement
+from tledge.quantization.placement import Placement, place
 from tledge.quantization.qdq import Correction
 
 if TYPE_CHECKING:
@@ -51,30 +52,25 @@ def fall_back(
         return built
     mended = corrections if built.chosen.corrected else {}
 
-    def with_float(nodes: frozenset[str], told: Progress) -> Built:
-        return build(
-            model,
-            built.placement.target,
-            observers,
-            mended,
-            tune,
-            methods=(built.chosen.ranges,),
-            threads=threads,
-            progress=told,
-            floating=nodes,
-        )
+    graph, method = Graph(model), built.chosen.ranges
+
+    def with_float(nodes: frozenset[str]) -> Built:
+        placement = place(graph, built.placement.target, nodes)
+        found = find_ranges(placement, observers, method)
+        return attempt(model, placement, method, found, mended, tune=tune, threads=threads)
 
     units = holders(built.placement)
     harm: dict[str, float] = {}
     with progress.task(f"ranking {built.placement.target}", total=len(units), unit="tensors") as task:
         for tensor, nodes in units.items():
-            harm[tensor] = built.chosen.kl - with_float(nodes, Progress.silent()).chosen.kl
+            harm[tensor] = built.chosen.kl - with_float(nodes).chosen.kl
             task.advance()
     ranking = sorted(units, key=lambda tensor: -harm[tensor])
     trials, best = list(built.trials), built
     count = 1
     while True:
-        state = with_float(frozenset().union(*(units[tensor] for tensor in ranking[:count])), progress)
+        state = with_float(frozenset().union(*(units[tensor] for tensor in ranking[:count])))
+        progress.note(str(state.chosen))
         trials += state.trials
         if state.chosen.kl < best.chosen.kl or within(state.chosen):
             best = state
