@@ -63,9 +63,8 @@ def run(folder: Path, progress: Progress, *, force: bool = False) -> Demo:
     """
     from tledge import bench
     from tledge.data import find
-    from tledge.evaluation import stage
     from tledge.quantization import CalibrateSettings, calibrate
-    from tledge.runtime import backends, load
+    from tledge.runtime import load
     from tledge.training import FinetuneSettings, finetune
 
     seconds: dict[str, float] = {}
@@ -89,15 +88,7 @@ def run(folder: Path, progress: Progress, *, force: bool = False) -> Demo:
     calibrate(bundle, settings=CalibrateSettings(), progress=progress)
     timed("calibrate", started)
 
-    progress.note("4. scores on the other backends that are here")
-    started = time.monotonic()
-    bundle = Bundle.open(bundle.path)
-    if backends.missing("openvino") is None:
-        for variant in ("fp32", "int8-cpu"):
-            stage.evaluate(bundle, variant, "openvino", progress=progress)
-    timed("evaluate", started)
-
-    progress.note("5. bench, from file bytes to label")
+    progress.note("4. bench, from file bytes to label")
     started = time.monotonic()
     bundle = Bundle.open(bundle.path)
     result = bench.run(bundle, duration=5.0)

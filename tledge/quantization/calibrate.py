@@ -28,6 +28,7 @@ from tledge.quantization.images import Images, choose, tensors
 from tledge.quantization.observe import observe
 from tledge.quantization.observers import Observer
 from tledge.quantization.placement import TARGETS, Placement, place
+from tledge.runtime.choose import others
 from tledge.runtime.machine import physical_cores
 
 if TYPE_CHECKING:
@@ -178,8 +179,10 @@ def write_graphs(
 def score(
     bundle: Bundle, graphs: Mapping[str, bytes], images: Images, threads: int, progress: Progress
 ) -> list[stage.Stage]:
-    """Return each variant scored against `fp32`; that comes first where the bundle has no row of it yet."""
-    backend = REFERENCE[1]
+    """Return each variant scored against `fp32`; that comes first where the bundle has no row of it yet.
+
+    `int8-cpu` is scored on every backend that a user may be answered by without asking for it.
+    """
     scored = []
     logits = None
     if bundle.row("@".join(REFERENCE)) is None:
@@ -188,14 +191,15 @@ def score(
         )
         scored.append(reference)
         logits = reference.logits
-    for variant, file in graphs.items():
+    runs = [(variant, REFERENCE[1]) for variant in graphs]
+    for variant, backend in runs + [("int8-cpu", backend) for backend in others("int8-cpu")]:
         scored.append(
             stage.measure(
                 bundle,
                 variant,
                 backend,
                 images=images.scoring,
-                graph=file,
+                graph=graphs[variant],
                 parent_logits=logits,
                 threads=threads,
                 progress=progress,
@@ -205,10 +209,14 @@ def score(
 
 
 def check_gate(scored: list[stage.Stage], built: Mapping[str, Built], settings: CalibrateSettings) -> None:
-    """Raise AccuracyError if a variant loses more than allowed on the eval images, by the paired test."""
+    """Raise AccuracyError if a variant loses more than allowed on the eval images, by the paired test.
+
+    ONNX Runtime's answers decide: they are the arithmetic that was calibrated. Another backend's row says
+    what it loses there, and keeps `auto` from taking it where that is too much.
+    """
     for one in scored:
         found = one.comparison
-        if found is None or one.row.variant == REFERENCE[0]:
+        if found is None or one.row.variant == REFERENCE[0] or one.row.backend != REFERENCE[1]:
             continue
         lost = found.drop_low > settings.max_drop
         few = settings.min_agreement is not None and found.agreement < settings.min_agreement

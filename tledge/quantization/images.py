@@ -128,10 +128,7 @@ def tensors(prepare: Preprocessor, images: Sequence[Image]) -> Iterator[NDArray[
                 hint="Restore it, or give a folder of images: `tledge calibrate B DATA`.",
                 path=image.sample.path,
             )
-        straight = prepare.jpeg(data)
-        if straight is None:
-            straight = prepare(decode.image(data, exif=prepare.spec.decode.exif, name=image.sample.name))
-        return np.asarray(straight, np.float32)
+        return np.asarray(decode.tensor(data, prepare, name=image.sample.name), np.float32)
 
     waiting: list[NDArray[np.float32]] = []
     for one in ordered(tensor, images, workers=WORKERS, ahead=4 * BATCH):

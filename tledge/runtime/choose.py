@@ -62,12 +62,28 @@ def choose(bundle: Bundle, backend: str = "auto", variant: str = "auto") -> tupl
     return pair
 
 
-def _fits(bundle: Bundle, choice: Choice) -> bool:
+def others(variant: str) -> tuple[str, ...]:
+    """Return the backends beside the reference's that "auto" may take for `variant` on this machine.
+
+    A command that makes the variant scores it on them too, or "auto" would never take them.
+    """
+    return tuple(
+        choice.backend
+        for choice in ORDER
+        if choice.variant == variant and choice.backend != REFERENCE.backend and _runs_here(choice)
+    )
+
+
+def _runs_here(choice: Choice) -> bool:
     if choice.needs != "any" and not machine.is_x86():
         return False
     if choice.needs == "int8" and not machine.has_int8_dot_product():
         return False
-    if choice.variant not in bundle.variants or backends.missing(choice.backend) is not None:
+    return backends.missing(choice.backend) is None
+
+
+def _fits(bundle: Bundle, choice: Choice) -> bool:
+    if choice.variant not in bundle.variants or not _runs_here(choice):
         return False
     return choice == REFERENCE or passed(bundle, f"{choice.variant}@{choice.backend}")
 

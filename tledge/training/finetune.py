@@ -23,6 +23,7 @@ from tledge.export import compare, to_onnx
 from tledge.models import Network, adapted, create, load, resized, save
 from tledge.preprocess import Preprocessor, Spec, preprocessor
 from tledge.progress import Progress
+from tledge.runtime.choose import others
 from tledge.training import contents, features, start
 from tledge.training.average import best_mixture
 from tledge.training.device import Device, choose, threads
@@ -197,6 +198,17 @@ class Job:
         )
         stage.put(self.writer, first)
         stage.put(self.writer, second)
+        for backend in others("fp32"):
+            elsewhere = stage.measure(
+                self.bundle,
+                "fp32",
+                backend,
+                images=images,
+                graph=onnx,
+                parent_logits=second.logits,
+                progress=self.progress,
+            )
+            stage.put(self.writer, elsewhere)
         resolved = dataclasses.asdict(self.settings) | {"chosen": chosen}
         self.writer.commit(
             STAGE,
@@ -229,7 +241,7 @@ def torch_logits(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def tensor(image: Readable) -> NDArray[Any]:
-        return prepare(decode.image(image.read(), exif=prepare.spec.decode.exif, name=image.name))
+        return decode.tensor(image.read(), prepare, name=image.name)
 
     parts: list[NDArray[Any]] = []
     waiting: list[NDArray[Any]] = []
