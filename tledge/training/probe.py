@@ -20,6 +20,7 @@ Labels = NDArray[np.int64]
 STRENGTHS = tuple(float(c) for c in np.geomspace(1e-3, 10, 9))
 WITHOUT_TUNE = 0.01  # the middle of what small photo sets choose
 ITERATIONS = 200
+ENOUGH_TUNE, FOLDS = 200, 5
 SEARCH_ON = 10_000  # images; the choice does not need more, and takes up to nine fits
 
 
@@ -64,24 +65,48 @@ def fit(
     scaled = (features - centre) / spread
     strength, loss = WITHOUT_TUNE, None
     if len(tune_labels) and search:
-        held_out = (tune_views[0] - centre) / spread
         # Each view counts as a sample, so that so many views weaken the regularisation as much.
         first = scaled[: len(labels)]
-        step = max(1, len(first) // SEARCH_ON)
-        model, found = _model(), []
-        for candidate in STRENGTHS:
-            _fit(model, first[::step], labels[::step], candidate * len(views))
-            weight, bias = _plane(model, features.shape[1], classes)
-            logits = np.asarray(held_out @ weight.T + bias, np.float32)
-            found.append((tempered_loss(logits, tune_labels), candidate))
-            if len(found) > 2 and found[-1][0] > found[-2][0] > found[-3][0]:
-                break  # worse twice in a row: weaker regularisation only gets slower
-        loss, strength = min(found)
+        held_out = (tune_views[0] - centre) / spread
+        loss, strength = _search(first, labels, held_out, tune_labels, classes=classes, views=len(views))
     model = _model()
     _fit(model, scaled, repeated, strength)
     weight, bias = _plane(model, features.shape[1], classes)
     weight = weight / spread
     return Probe(weight.astype(np.float32), (bias - weight @ centre).astype(np.float32), strength, loss)
+
+
+def _search(
+    features: Floats, labels: Labels, tune: Floats, tune_labels: Labels, *, classes: int, views: int
+) -> tuple[float, float]:
+    """Return (loss, strength) of the strength with the least loss on images that were not fitted.
+
+    These are the tune images, and where they are few the training images too, each judged by a probe of the
+    other folds: two dozen images would choose by chance.
+    """
+    step = max(1, len(features) // SEARCH_ON)
+    features, labels = features[::step], labels[::step]
+    everything = np.arange(len(labels))
+    splits = [(everything, everything[:0])]
+    if len(tune_labels) < ENOUGH_TUNE:
+        fold = everything % FOLDS  # samples stand class by class, so that each fold has its share of each
+        splits += [(everything[fold != one], everything[fold == one]) for one in range(FOLDS)]
+    models = [_model() for _ in splits]
+    found: list[tuple[float, float]] = []
+    for strength in STRENGTHS:
+        logits = []
+        for model, (fitted, _) in zip(models, splits, strict=True):
+            _fit(model, features[fitted], labels[fitted], strength * views)
+        for model, (_, judged) in zip(models, splits, strict=True):
+            weight, bias = _plane(model, features.shape[1], classes)
+            logits.append(
+                np.asarray((features[judged] if len(judged) else tune) @ weight.T + bias, np.float32)
+            )
+        truth = np.concatenate([tune_labels, *(labels[judged] for _, judged in splits)])
+        found.append((tempered_loss(np.concatenate(logits), truth), strength))
+        if len(found) > 2 and found[-1][0] > found[-2][0] > found[-3][0]:
+            break  # worse twice in a row: weaker regularisation only gets slower
+    return min(found)
 
 
 def _model() -> Any:
