@@ -67,8 +67,8 @@ class StopAt(Progress):
 def test_everything_is_in_the_bundle(finished: Bundle, digits: Path) -> None:
     assert finished.state == "finished"
     assert finished.labels == ("0", "1", "2", "3")
-    assert [row.stage for row in finished.ledger] == ["torch", "fp32@onnxruntime"]
-    torch_row, onnx_row = finished.ledger
+    assert [row.stage for row in finished.ledger][:2] == ["torch", "fp32@onnxruntime"]
+    torch_row, onnx_row = finished.ledger[:2]
     assert (torch_row.n, torch_row.parent, onnx_row.parent) == (40, None, "torch")
     assert torch_row.data_sha256 == onnx_row.data_sha256
     assert onnx_row.flips == 0
@@ -232,7 +232,7 @@ def test_no_eval_images_are_kept_unless_wanted(digits: Path, tmp_path: Path) -> 
     settings = dataclasses.replace(QUICK, epochs=1, eval_images=0)
     bundle = finetune(find(digits), tmp_path / "e.tledge", settings)
     assert bundle.eval_images() == ()
-    assert [row.n for row in bundle.ledger] == [40, 40]
+    assert {row.n for row in bundle.ledger} == {40}
 
 
 def test_classes_too_small_to_choose_on(digits: Path, tmp_path: Path) -> None:
