@@ -92,7 +92,7 @@ def test_the_probe_finds_what_a_plane_can_separate() -> None:
     assert found.strength in probe.STRENGTHS
     assert found.loss is not None
     unchosen = probe.fit([features], labels, [features[:0]], labels[:0], 3)
-    assert (unchosen.strength, unchosen.loss) == (probe.WITHOUT_TUNE, None)
+    assert (unchosen.strength, unchosen.loss) == (probe.MIDDLING, None)
 
 
 def test_two_classes_have_two_logits() -> None:

@@ -18,7 +18,7 @@ Labels = NDArray[np.int64]
 # Inverse strengths, strongest first, for features scaled to unit spread; half decades, since the loss on tune
 # is flat within one.
 STRENGTHS = tuple(float(c) for c in np.geomspace(1e-3, 10, 9))
-WITHOUT_TUNE = 0.01  # the middle of what small photo sets choose
+MIDDLING = 0.01  # the middle of what small photo sets choose
 ITERATIONS = 200
 ENOUGH_TUNE, FOLDS = 200, 5
 SEARCH_ON = 10_000  # images; the choice does not need more, and takes up to nine fits
@@ -45,7 +45,7 @@ def fit(
     tune_labels: Labels,
     classes: int,
     *,
-    search: bool = True,
+    strength: float | None = None,
 ) -> Probe:
     """Return the probe fitted on features of the training images.
 
@@ -55,7 +55,7 @@ def fit(
         tune_views: features of the tune images, M x D; the first is what choices are made on. M may be 0.
         tune_labels: M class indices.
         classes: how many there are.
-        search: whether the regularisation is chosen on tune; else it is of middling strength.
+        strength: of the regularisation; None: chosen on tune, and where there is none, middling.
     """
     features, repeated = np.concatenate(views), np.tile(labels, len(views))
     centre = features.mean(axis=0)
@@ -63,12 +63,13 @@ def fit(
     # noise speak as loud as what tells flowers apart (1 point less on flowers' tune).
     spread = float(features.std(axis=0).mean()) or 1.0
     scaled = (features - centre) / spread
-    strength, loss = WITHOUT_TUNE, None
-    if len(tune_labels) and search:
+    loss = None
+    if strength is None and len(tune_labels):
         # Each view counts as a sample, so that so many views weaken the regularisation as much.
         first = scaled[: len(labels)]
         held_out = (tune_views[0] - centre) / spread
         loss, strength = _search(first, labels, held_out, tune_labels, classes=classes, views=len(views))
+    strength = strength or MIDDLING
     model = _model()
     _fit(model, scaled, repeated, strength)
     weight, bias = _plane(model, features.shape[1], classes)

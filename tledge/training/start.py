@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tledge.errors import UsageError
@@ -55,7 +56,7 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     tune_views = [view[: len(tune_on)] for view in views]
     train_views = [view[len(tune_on) :] for view in views]
     classes = network.config["classes"]
-    head = probe.fit(train_views[:1], labels, tune_views, tune_labels, classes, search=False)
+    head = probe.fit(train_views[:1], labels, tune_views, tune_labels, classes, strength=probe.MIDDLING)
     plain, mirrored = head.logits(tune_views[0]), head.logits(tune_views[1])
     flip = bool(tune_on) and survives(plain, mirrored, tune_labels, FLIP_MAY_LOSE)
     head = probe.fit(train_views if flip else train_views[:1], labels, tune_views, tune_labels, classes)
@@ -66,12 +67,18 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         "flip": flip,
         "bf16": material.device.bf16,
     }
+    if settings.method == "probe":
+        # The body has seen none of the images, so the few weights of the head may see all of them: what is
+        # chosen on tune later, of INT8, is about the body.
+        everything = np.concatenate([tune_labels, labels])
+        seen = views if flip else views[:1]
+        head = probe.fit(seen, everything, tune_views, tune_labels, classes, strength=head.strength)
     area = MILDEST
     if settings.method == "finetune" and tune_on:
         for area in (*AREAS, MILDEST):
             how = Augmentation(area, False, settings.operations, settings.magnitude)
-            (seen,) = features.over(body, material, tune_on, title=f"crops down to {area:.0%}", how=how)
-            if area == MILDEST or survives(plain, head.logits(seen), tune_labels, CROP_MAY_LOSE):
+            (cropped,) = features.over(body, material, tune_on, title=f"crops down to {area:.0%}", how=how)
+            if area == MILDEST or survives(plain, head.logits(cropped), tune_labels, CROP_MAY_LOSE):
                 break
     # A network that has learnt nothing keeps its own small head: the probe's would drown its first steps.
     if settings.head == "linear" and not (scratch and settings.method == "finetune"):
