@@ -6,11 +6,12 @@ from torch import Tensor
 
 from tledge.models import Network
 from tledge.training import features
-from tledge.training.choosing import tempered_loss
+from tledge.training.choosing import clearly_worse, tempered_losses, top1
 from tledge.training.material import Material
 
-# Of the fine-tuned weights; the first wins ties. None of them: too few epochs can do more harm than good.
-SHARES = (1.0, 0.75, 0.5, 0.0)
+# Of the fine-tuned weights: the first that is not clearly worse on tune than the best is taken. None of them:
+# too few epochs can do more harm than good.
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
 def best_mixture(
@@ -27,12 +28,19 @@ def best_mixture(
             for name, tensor in after.items()
         }
 
-    losses = {}
+    losses: list[list[float]] = []
+    answers: list[float] = []
     for share in SHARES:
         network.load_state_dict(mixed(share))
         title = f"choosing: {share:.0%} fine-tuned"
         (logits,) = features.over(network.eval(), material, material.tune_on, title=title)
-        losses[share] = tempered_loss(logits, material.tune_labels)
-    best = min(SHARES, key=lambda share: losses[share])
+        losses.append(tempered_losses(logits, material.tune_labels).tolist())
+        answers.append(top1(logits, material.tune_labels))
+    least = min(range(len(SHARES)), key=lambda index: sum(losses[index]))
+    best = next(
+        share
+        for share, loss, answer in zip(SHARES, losses, answers, strict=True)
+        if not clearly_worse(loss, answer, losses[least], answers[least])
+    )
     network.load_state_dict(mixed(best))
     return best

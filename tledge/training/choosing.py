@@ -41,6 +41,15 @@ def top1(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float(100 * (logits.argmax(axis=1) == labels).mean()) if len(labels) else float("nan")
 
 
+def clearly_worse(losses: list[float], top1: float, than: list[float], other_top1: float) -> bool:
+    """Tell whether one network is clearly worse on tune than another: in answers, and in loss.
+
+    In loss by one standard error of the difference on the same images. In answers too: where both know all of
+    a small tune set, the loss only tells which of them is surer.
+    """
+    return top1 < other_top1 and worse(losses, than) > 1
+
+
 def survives(
     before: NDArray[np.float32], after: NDArray[np.float32], labels: NDArray[np.int64], share: float
 ) -> bool:

@@ -19,7 +19,7 @@ from tledge.progress import Progress
 from tledge.training import checkpoint, features
 from tledge.training.augment import Augmentation, generator, view
 from tledge.training.checkpoint import Checkpoint
-from tledge.training.choosing import tempered_losses, top1, worse
+from tledge.training.choosing import clearly_worse, tempered_losses, top1
 from tledge.training.images import batches
 from tledge.training.material import Material
 from tledge.training.rates import groups, schedule
@@ -62,6 +62,11 @@ class State:
     history: list[dict[str, float]]
     tune_losses: list[list[float]]  # of each epoch, an image each
 
+    @property
+    def answers(self) -> list[float]:
+        """Return the percentage of tune images that each epoch got right."""
+        return [entry["tune_top1"] for entry in self.history if "tune_top1" in entry]
+
 
 def train(
     network: Network, material: Material, recipe: Recipe, directory: Path
@@ -78,7 +83,9 @@ def train(
         restore(state, stored)
         material.progress.note(f"going on after epoch {len(state.history)} of {recipe.epochs}")
     quiet = dataclasses.replace(material, progress=Progress.silent())
-    while len(state.history) < recipe.epochs and not stalled(state.tune_losses, recipe.patience):
+    while len(state.history) < recipe.epochs and not stalled(
+        state.tune_losses, state.answers, recipe.patience
+    ):
         epoch = len(state.history) + 1
         entry: dict[str, float] = {"epoch": epoch, "loss": run_epoch(state, material, recipe, epoch)}
         if material.tune_on:
@@ -87,31 +94,36 @@ def train(
             entry |= {"tune_loss": float(losses.mean()), "tune_top1": top1(logits, material.tune_labels)}
             state.tune_losses.append(losses.tolist())
         state.history.append(entry)
-        if best_epoch(state.tune_losses) in (None, epoch):
+        if best_epoch(state.tune_losses, state.answers) in (None, epoch):
             state.best = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
         checkpoint.write(directory / f"{KIND}-{epoch:04d}.safetensors", pack(state))
         material.progress.note("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     return state.best, state.history
 
 
-def best_epoch(losses: list[list[float]]) -> int | None:
+def best_epoch(losses: list[list[float]], answers: list[float]) -> int | None:
     """Return the epoch (from 1) whose weights are kept: the last that is not clearly worse than the best.
 
-    Clearly is one standard error of the difference on the same tune images: later epochs, at smaller rates,
-    are better unless something speaks against them. None without tune images.
+    Later epochs, at smaller rates, are better unless something speaks against them. None without tune images.
+
+    Args:
+        losses: of each epoch, one for each tune image.
+        answers: of each epoch, the percentage of right answers.
     """
     if not losses:
         return None
-    least = min(losses, key=sum)
-    return max(number for number, one in enumerate(losses, 1) if worse(one, least) <= 1)
+    least = min(range(len(losses)), key=lambda index: sum(losses[index]))
+    return 1 + max(
+        index
+        for index in range(len(losses))
+        if not clearly_worse(losses[index], answers[index], losses[least], answers[least])
+    )
 
 
-def stalled(losses: list[list[float]], patience: int) -> bool:
-    """Tell whether each of the last `patience` epochs is clearly worse than the best before them."""
-    if len(losses) <= patience:
-        return False
-    least = min(losses[:-patience], key=sum)
-    return all(worse(one, least) > 1 for one in losses[-patience:])
+def stalled(losses: list[list[float]], answers: list[float], patience: int) -> bool:
+    """Tell whether the epoch that would be kept is more than `patience` epochs ago."""
+    best = best_epoch(losses, answers)
+    return best is not None and len(losses) - best >= patience
 
 
 def begin(network: Network, recipe: Recipe) -> State:
