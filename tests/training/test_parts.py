@@ -14,6 +14,7 @@ from tledge.training import FinetuneSettings, loop, probe
 from tledge.training.augment import OPERATIONS, Augmentation, generator, random_crop, view
 from tledge.training.choosing import survives, tempered_loss, tempered_losses, top1, worse
 from tledge.training.rates import depths, groups, schedule
+from tledge.training.start import symmetric
 
 
 @given(
@@ -158,3 +159,12 @@ def test_frozen_statistics_stay() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         FinetuneSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_a_mirror_changes_is_found() -> None:
+    rng = np.random.default_rng(0)
+    plain = rng.normal(size=(400, 8)).astype(np.float32)
+    other = rng.normal(size=(400, 8)).astype(np.float32)
+    assert symmetric([plain[:300], other[:300]], [plain[300:], other[300:]])
+    other[:, 0] += 2
+    assert not symmetric([plain[:300], other[:300]], [plain[300:], other[300:]])
