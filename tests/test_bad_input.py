@@ -113,7 +113,7 @@ def test_an_image_of_one_pixel_is_an_image(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda root: shutil.rmtree(root), "photos"),
+        (shutil.rmtree, "photos"),
         (lambda root: [shutil.rmtree(root / part / "china") for part in ("train", "val")], "class"),
         (lambda root: [path.unlink() for path in (root / "train/china").iterdir()], "china"),
         (lambda root: shutil.rmtree(root / "val/china"), "china"),
