@@ -106,7 +106,7 @@ def symmetric(train_views: list[features.Floats], tune_views: list[features.Floa
     """Tell whether images cannot be told from their mirror images, which training may then show as well.
 
     Lin et al. (2020), "Visual chirality": photographs of things look the same in a mirror, writing and signs
-    do not. A probe learns the difference on train (features of images, and of their mirror images), and is
+    do not. A probe learns the difference on train (features of the images and of their mirror images) and is
     asked about tune; it has found one where it is right more often than chance by two standard errors. On
     Lite0's features it is right for 51 % of flowers and 48 % of insects, and for 70 % of handwritten digits.
     """
