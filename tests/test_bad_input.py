@@ -164,10 +164,10 @@ def test_a_damaged_or_newer_bundle_is_refused_by_every_command(bundle: Path, tmp
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder that holds half a mebibyte and no more."""
+    """Return a folder that holds four mebibytes and no more."""
     place = tmp_path / "small"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("this test mounts a file system, and may not here")
     yield place
@@ -178,7 +178,7 @@ def test_a_full_disk_loses_nothing(bundle: Path, mounted: Path, folder: Path) ->
     small = mounted / "b.tledge"
     shutil.copytree(bundle, small)
     rest = shutil.disk_usage(mounted).free
-    (mounted / "filler").write_bytes(b"\0" * max(0, rest - 8192))
+    (mounted / "filler").write_bytes(b"\0" * (rest - 16384))
     code, said = run(folder, "calibrate", str(small), "photos", "--max-drop", "100")
     assert code == 3, said
     assert "disk is full" in said

@@ -15,8 +15,9 @@ VALUES = hnp.arrays(
     np.float32,
     st.integers(1, 300),
     elements=st.one_of(
-        st.floats(-1e6, 1e6, width=32),
-        st.floats(-1, 1, width=32),
+        # No subnormals: divided by the width of a bin they vanish, and count as zero.
+        st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+        st.floats(-1, 1, width=32, allow_subnormal=False),
         st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5, 1e-30, -1e-30, 1024.0, -2048.0]),
     ),
 )

@@ -72,7 +72,8 @@ class Observer:
         for start in range(0, flat.size, CHUNK):
             part = flat[start : start + CHUNK]
             below, place = floor[: part.size], index[: part.size]
-            # Each step is exact in float32: a power of two, a floor, a sum of small integers.
+            # Each step is exact in float32: a power of two, a floor, a sum of small integers. Only a value
+            # below 1e-45 bins vanishes, and counts as zero.
             np.multiply(part, inverse, out=below)
             np.floor(below, out=below)
             np.add(below, np.float32(BINS), out=below)
