@@ -9,7 +9,7 @@ KERNELS := $(shell find kernels -type f 2>/dev/null)
 .PHONY: demo test lint format clean
 
 demo: $(READY)
-	$(BIN)/tledge demo -o demo
+	$(BIN)/tledge demo -o demo --force
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -n auto
