@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,3 +42,19 @@ def ordered(
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def stacked(
+    work: Callable[[Item], NDArray[Any]],
+    items: Iterable[Item],
+    size: int,
+    *,
+    workers: int = 2,
+    ahead: int = 64,
+) -> Iterator[NDArray[Any]]:
+    """Yield what `ordered` does, stacked `size` at a time; the last stack may be smaller."""
+    import numpy as np
+
+    results = ordered(work, items, workers=workers, ahead=ahead)
+    while part := list(islice(results, size)):
+        yield np.stack(part)

@@ -17,7 +17,7 @@ from tledge.bundle import Bundle
 from tledge.bundle.files import sha256_bytes, sha256_file
 from tledge.bundle.records import Row
 from tledge.data import Dataset, decode
-from tledge.data.ahead import ordered
+from tledge.data.ahead import stacked
 from tledge.errors import BundleError
 from tledge.evaluation.images import EvalSet, Readable, data_sha256, of_bundle, of_dataset
 from tledge.evaluation.paired import Comparison, compare
@@ -86,14 +86,7 @@ def _batches(prepare: Preprocessor, images: tuple[Readable, ...], workers: int) 
     def tensor(image: Readable) -> NDArray[Any]:
         return decode.tensor(image.read(), prepare, name=image.name)
 
-    waiting: list[NDArray[Any]] = []
-    for one in ordered(tensor, images, workers=workers, ahead=8 * BATCH):
-        waiting.append(one)
-        if len(waiting) == BATCH:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
+    return stacked(tensor, images, BATCH, workers=workers, ahead=8 * BATCH)
 
 
 def score_stage(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tledge.bundle import Bundle
 from tledge.data import Sample, decode, find, sample_at, split
-from tledge.data.ahead import ordered
+from tledge.data.ahead import stacked
 from tledge.errors import InputError
 from tledge.evaluation.images import EvalSet, of_bundle, of_dataset
 from tledge.preprocess import Preprocessor
@@ -114,7 +114,7 @@ def balanced(images: Sequence[Image], count: int) -> tuple[Image, ...]:
 
 
 def tensors(prepare: Preprocessor, images: Sequence[Image]) -> Iterator[NDArray[np.float32]]:
-    """Yield the input tensors of the images in batches of BATCH, read and decoded ahead by threads.
+    """Return the input tensors of the images in batches of BATCH, read and decoded ahead by threads.
 
     Raises:
         InputError: an image is missing, cannot be decoded, or is not the one that was trained on.
@@ -130,11 +130,4 @@ def tensors(prepare: Preprocessor, images: Sequence[Image]) -> Iterator[NDArray[
             )
         return np.asarray(decode.tensor(data, prepare, name=image.sample.name), np.float32)
 
-    waiting: list[NDArray[np.float32]] = []
-    for one in ordered(tensor, images, workers=WORKERS, ahead=4 * BATCH):
-        waiting.append(one)
-        if len(waiting) == BATCH:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
+    return stacked(tensor, images, BATCH, workers=WORKERS, ahead=4 * BATCH)
