@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tledge.engine.library import Library, load
 from tledge.errors import MachineError
+from tledge.runtime.tensorrt_library import Library, load
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,13 @@ from tests.engine.bundles import make_bundle
 from tledge.bundle import Bundle
 from tledge.engine import build
 from tledge.engine.build import build_engine
-from tledge.engine.library import Library
-from tledge.engine.manifest import engines, read_plan
-from tledge.engine.place import Place
 from tledge.engine.settings import BuildSettings
 from tledge.errors import BundleError, MachineError, UsageError
 from tledge.progress import Progress
 from tledge.runtime import machine
+from tledge.runtime.engine_manifest import engines, read_plan
+from tledge.runtime.place import Place
+from tledge.runtime.tensorrt_library import Library
 
 RTX = BuildSettings("tensorrt-rtx", batch=(1, 4, 8), targets=("sm86", "sm89"))
 silent = Progress.silent()

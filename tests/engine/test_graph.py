@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.engine import networks
 from tledge.engine.graph import check_versions, read_graph
-from tledge.engine.library import Library
 from tledge.errors import InputError
+from tledge.runtime.tensorrt_library import Library
 
 PATH = Path("model.onnx")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tledge.engine.layers import Layer, Report, from_inspector, from_log
-from tledge.engine.log import LAYERS
+from tledge.runtime.tensorrt_log import LAYERS
 
 # The log is cut out of a real build of EfficientNet-Lite0; the two JSON files are written after the form that
 # NVIDIA's developer guide shows, since EngineInspector needs a GPU.

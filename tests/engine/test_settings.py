@@ -13,9 +13,9 @@ from tledge.engine.settings import (
     free_memory_mib,
     parse_batch,
     parse_targets,
-    tupled,
 )
 from tledge.errors import UsageError
+from tledge.runtime.engine_manifest import tupled
 
 
 @pytest.mark.parametrize(("text", "batch"), [("4", (4, 4, 4)), ("1:8", (1, 8, 8)), ("1:8:16", (1, 8, 16))])

@@ -7,9 +7,9 @@ import pytest
 from tests.engine import networks
 from tledge.engine import timing
 from tledge.engine.builder import build
-from tledge.engine.library import Library
 from tledge.engine.settings import BuildSettings
 from tledge.runtime import machine
+from tledge.runtime.tensorrt_library import Library
 
 ORIN = machine.Cuda((machine.Gpu(0, "Orin (nvgpu)", (8, 7), 7000),), "12.6", "")
 

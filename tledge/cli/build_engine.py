@@ -14,7 +14,7 @@ from tledge.errors import MachineError
 
 if TYPE_CHECKING:
     from tledge.engine.build import Made
-    from tledge.engine.manifest import EngineManifest
+    from tledge.runtime.engine_manifest import EngineManifest
 
 
 @subcommand("build-engine")
@@ -70,7 +70,7 @@ def _text(made: Made, seconds: float) -> str:
 
 def layer_report(engine: EngineManifest) -> list[str]:
     """Return, line by line, what an engine is and which of its layers run in which type."""
-    from tledge.engine.library import title
+    from tledge.runtime.tensorrt_library import title
 
     layers = engine.layers
     lines = [

@@ -46,7 +46,7 @@ def command(output: Output, bundle: Path, verify: bool, layers: bool) -> None:
 
 def _layers(bundle: Bundle) -> tuple[dict[str, Any], str]:
     from tledge.cli.build_engine import layer_report
-    from tledge.engine.manifest import engines
+    from tledge.runtime.engine_manifest import engines
 
     found = engines(bundle)
     document = {"bundle": str(bundle.path), "engines": [engine.as_dict() for engine in found]}

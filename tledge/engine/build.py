@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from tledge.bundle import Bundle
 from tledge.bundle.files import sha256_bytes
-from tledge.engine.library import Library, load
-from tledge.engine.manifest import FOLDER, EngineManifest, read_manifest
-from tledge.engine.place import Place, this_machine
 from tledge.engine.process import Outcome, build_apart
 from tledge.engine.settings import BuildSettings, capped_workspace, free_memory_mib
 from tledge.errors import BundleError, MachineError, UsageError, nearest
 from tledge.progress import Progress
+from tledge.runtime.engine_manifest import FOLDER, EngineManifest, read_manifest
+from tledge.runtime.place import Place, this_machine
+from tledge.runtime.tensorrt_library import Library, load
 
 PRECISIONS = ("int8", "fp16", "fp32")
 SHOWN = 8

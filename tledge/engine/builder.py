@@ -17,10 +17,11 @@ from typing import Any
 from tledge.engine import layers, timing
 from tledge.engine.failure import explain_build, explain_parse
 from tledge.engine.graph import Graph, Node, check_versions, read_graph
-from tledge.engine.library import Library
-from tledge.engine.log import LAYERS, Messages, logger
 from tledge.engine.settings import BuildSettings
 from tledge.errors import InputError, MachineError, UsageError
+from tledge.runtime.engine_manifest import EnginePort
+from tledge.runtime.tensorrt_library import Library
+from tledge.runtime.tensorrt_log import LAYERS, Messages, logger
 
 # (name of the phase, its steps, steps done); returns False to stop the build.
 Watch = Callable[[str, int, int], bool]
@@ -31,21 +32,12 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True)
-class Port:
-    """One input or output of an engine: name, TensorRT's name of its type, dimensions (-1: the batch)."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Built:
     """What a build gives: the plan's bytes, its ports, its layers, what TensorRT warned of, and the time."""
 
     plan: bytes
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[EnginePort, ...]
+    outputs: tuple[EnginePort, ...]
     report: layers.Report
     warnings: tuple[str, ...]
     seconds: float
@@ -55,7 +47,7 @@ def build(library: Library, onnx: bytes, path: Path, settings: BuildSettings, wa
     """Build the engine of the ONNX file `onnx`; `path` is what messages call it.
 
     Args:
-        library: TensorRT, as `tledge.engine.library.load` gives it.
+        library: TensorRT, as `tledge.runtime.tensorrt_library.load` gives it.
         onnx: The file's bytes.
         path: Its path, for messages.
         settings: What to build for.
@@ -145,9 +137,9 @@ def _unsupported(trt: Any, builder: Any, onnx: bytes, graph: Graph) -> tuple[Nod
     return tuple(node for index, node in enumerate(graph.nodes) if index not in taken)
 
 
-def _ports(network: Any) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    def port(tensor: Any) -> Port:
-        return Port(tensor.name, tensor.dtype.name, tuple(tensor.shape))
+def _ports(network: Any) -> tuple[tuple[EnginePort, ...], tuple[EnginePort, ...]]:
+    def port(tensor: Any) -> EnginePort:
+        return EnginePort(tensor.name, tensor.dtype.name, tuple(tensor.shape))
 
     return (
         tuple(port(network.get_input(index)) for index in range(network.num_inputs)),

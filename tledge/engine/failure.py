@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tledge.engine.graph import Node
-from tledge.engine.library import Library
-from tledge.engine.log import Messages, tidy
 from tledge.engine.settings import BuildSettings
 from tledge.errors import InputError, MachineError, TledgeError
+from tledge.runtime.tensorrt_library import Library
+from tledge.runtime.tensorrt_log import Messages, tidy
 
 SHOWN = 4
 MEMORY = re.compile(

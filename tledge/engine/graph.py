@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tledge.engine.library import OLDEST_OPSET, Library
 from tledge.errors import InputError
+from tledge.runtime.tensorrt_library import OLDEST_OPSET, Library
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # Operators with INT8 kernels whose speed decides a network's; everything else follows its neighbours.

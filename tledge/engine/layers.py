@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tledge.engine.log import LAYERS
 from tledge.runtime import machine
+from tledge.runtime.tensorrt_log import LAYERS
 
 LINE = re.compile(
     r"Name: (?P<name>.*), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*)\], "

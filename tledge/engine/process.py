@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import tledge.errors
-from tledge.engine.builder import Built, Port
+from tledge.engine.builder import Built
 from tledge.engine.layers import Layer, Report
-from tledge.engine.settings import BuildSettings, tupled
+from tledge.engine.settings import BuildSettings
 from tledge.errors import MachineError, TledgeError
 from tledge.progress import Progress, Task
+from tledge.runtime.engine_manifest import EnginePort, tupled
 
 GRACE = 5.0  # seconds that a cancelled build has to end by itself
 SHOWN = 2000  # bytes of what a crashed build said last
@@ -130,8 +131,8 @@ def _as_error(document: dict[str, Any]) -> TledgeError:
 
 
 def _as_built(document: dict[str, Any], plan: bytes) -> Built:
-    def ports(key: str) -> tuple[Port, ...]:
-        return tuple(Port(p["name"], p["dtype"], tuple(p["shape"])) for p in document[key])
+    def ports(key: str) -> tuple[EnginePort, ...]:
+        return tuple(EnginePort(p["name"], p["dtype"], tuple(p["shape"])) for p in document[key])
 
     report = document["report"]
     return Built(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tledge.engine.library import check_backend
 from tledge.errors import UsageError
-
-Batch = tuple[int, int, int]  # smallest, the one to be fastest at, largest
+from tledge.runtime.engine_manifest import Batch
+from tledge.runtime.tensorrt_library import check_backend
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,6 @@ class BuildSettings:
                 "TensorRT builds for the GPU that it runs on, and takes no --target",
                 hint="Build on the machine itself, or use --backend tensorrt-rtx for RTX GPUs.",
             )
-
-
-def tupled(document: dict[str, Any]) -> dict[str, Any]:
-    """Return what JSON made of a dataclass's fields with tuples again where it has lists."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
 
 
 def parse_batch(text: str) -> Batch:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tledge.bundle.files import write_atomic
-from tledge.engine.library import Library
 from tledge.errors import TledgeError
 from tledge.runtime import machine
+from tledge.runtime.tensorrt_library import Library
 
 
 def place(library: Library) -> Path | None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TextIO
 
 from tledge.engine.builder import Built, Cancelled, build
-from tledge.engine.library import load
-from tledge.engine.settings import BuildSettings, tupled
+from tledge.engine.settings import BuildSettings
 from tledge.errors import TledgeError
+from tledge.runtime.engine_manifest import tupled
+from tledge.runtime.tensorrt_library import load
 
 GRACE = 10.0  # seconds in which a cancelled build must come to its next step
 

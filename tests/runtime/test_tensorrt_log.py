@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tledge.engine.log import Messages, tidy
 from tledge.runtime import machine
+from tledge.runtime.tensorrt_log import Messages, tidy
 
 NO_DRIVER = (
     "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at "

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from tests.engine.bundles import make_bundle
 from tledge.bundle import Bundle
 from tledge.bundle.files import sha256_bytes
-from tledge.engine.builder import Port
-from tledge.engine.manifest import EngineManifest, engines, read_manifest, read_plan
-from tledge.engine.place import Place, l4t_release
 from tledge.errors import BundleError
+from tledge.runtime.engine_manifest import EngineManifest, EnginePort, engines, read_manifest, read_plan
+from tledge.runtime.place import Place, l4t_release
 
 ORIN = Place("Orin (nvgpu)", "sm87", "12.6", "36.4.3")
 PLAN = b"a plan"
@@ -28,8 +27,8 @@ ENGINE = EngineManifest(
     cuda="12.6",
     l4t="36.4.3",
     batch=(1, 8, 16),
-    inputs=(Port("images", "FLOAT", (-1, 3, 32, 32)),),
-    outputs=(Port("logits", "FLOAT", (-1, 5)),),
+    inputs=(EnginePort("images", "FLOAT", (-1, 3, 32, 32)),),
+    outputs=(EnginePort("logits", "FLOAT", (-1, 5)),),
     workspace_mib=512,
     source_sha256=SOURCE,
     plan_sha256=sha256_bytes(PLAN),

@@ -14,14 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from tledge.bundle import Bundle
-from tledge.engine.builder import Port
-from tledge.engine.place import Place
-from tledge.engine.settings import Batch, tupled
 from tledge.errors import BundleError
+from tledge.runtime.place import Place
 
 FORMAT = "tledge-engine"
 SCHEMA = 1
 FOLDER = "engines"
+
+Batch = tuple[int, int, int]  # smallest, the one to be fastest at, largest
+
+
+@dataclass(frozen=True)
+class EnginePort:
+    """One input or output of an engine: name, TensorRT's name of its type, dimensions (-1: the batch)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -55,8 +64,8 @@ class EngineManifest:
     cuda: str
     l4t: str
     batch: Batch
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[EnginePort, ...]
+    outputs: tuple[EnginePort, ...]
     workspace_mib: int | None
     source_sha256: str
     plan_sha256: str
@@ -96,7 +105,7 @@ class EngineManifest:
                     path=path,
                 )
             for key in ("inputs", "outputs"):
-                body[key] = [Port(**tupled(port)) for port in body[key]]
+                body[key] = [EnginePort(**tupled(port)) for port in body[key]]
             return cls(**tupled(body))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(
@@ -176,6 +185,11 @@ def read_plan(bundle: Bundle, name: str, place: Place, library: str) -> bytes:
             path=path,
         )
     return bundle.read(manifest.plan_name)
+
+
+def tupled(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what JSON made of a dataclass's fields with tuples again where it has lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
 
 
 def _part(version: str, count: int) -> str:
