@@ -26,6 +26,33 @@ def compiler(*names: str) -> str:
     return found
 
 
+def environment(folder: Path, config: pytest.Config) -> dict[str, str]:
+    """Return the environment in which the real pycuda finds the stand-in, which is built in `folder`."""
+    driver, kernels = build(folder)
+    there = pycuda(Path(config.cache.mkdir("pycuda")), driver)
+    folders = [str(ROOT), *([str(there)] if there else [])]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return inherited | {
+        "LD_LIBRARY_PATH": str(folder),
+        "STANDIN_KERNELS": str(kernels),
+        "PYTHONPATH": os.pathsep.join(folders),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
+
+
+def python(environment: dict[str, str], *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these words in the environment, to which `more` is added."""
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment | more,
+        cwd=ROOT,
+    )
+
+
 def build(folder: Path) -> tuple[Path, Path]:
     """Compile the driver and the kernels into `folder`; return their paths."""
     driver, kernels = folder / "libcuda.so.1", folder / "libkernels.so"

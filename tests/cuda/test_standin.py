@@ -6,11 +6,6 @@ their own: on_standin.py as a test run, and what spoils a process as scripts.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.cuda import standin
@@ -22,36 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> dict[str, str]:
     """Return the environment in which pycuda finds the stand-in."""
-    driver, kernels = standin.build(tmp_path_factory.mktemp("cuda_driver"))
-    pycuda = standin.pycuda(Path(pytestconfig.cache.mkdir("pycuda")), driver)
-    folders = [str(standin.ROOT), *([str(pycuda)] if pycuda else [])]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    return inherited | {
-        "LD_LIBRARY_PATH": str(driver.parent),
-        "STANDIN_KERNELS": str(kernels),
-        "PYTHONPATH": os.pathsep.join(folders),
-        "XDG_CACHE_HOME": str(driver.parent / "cache"),
-    }
-
-
-def python(environment: dict[str, str], *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *words]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=environment | more,
-        cwd=standin.ROOT,
-    )
-
-
-def test_the_cuda_layer_on_the_standin(environment):
-    result = python(environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda/on_standin.py")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "skipped" not in result.stdout
-    assert "PyCUDA WARNING" not in result.stderr
+    return standin.environment(tmp_path_factory.mktemp("cuda_driver"), pytestconfig)
 
 
 FAILS = """
@@ -79,7 +45,7 @@ except TledgeError as error:
     ],
 )
 def test_a_machine_that_has_no_gpu_is_told_so(environment, variable, said):
-    result = python(environment, "-c", FAILS.format(code="cuda.Gpu()"), **variable)
+    result = standin.python(environment, "-c", FAILS.format(code="cuda.Gpu()"), **variable)
     assert result.stdout.startswith(said), result.stdout + result.stderr
     assert result.returncode == 0
 
@@ -101,7 +67,7 @@ with gpu.current():
 
 
 def test_a_lost_context_is_named_and_ends_no_process_badly(environment):
-    result = python(environment, "-c", LOST)
+    result = standin.python(environment, "-c", LOST)
     lines = result.stdout.splitlines()
     assert len(lines) == 2, result.stdout + result.stderr
     assert all("the GPU's context is lost" in line for line in lines)
@@ -110,5 +76,5 @@ def test_a_lost_context_is_named_and_ends_no_process_badly(environment):
 
 def test_a_process_that_forgets_to_close_ends_well(environment):
     code = "from tledge import cuda; gpu = cuda.Gpu(); buffer = gpu.allocate(8); stream = gpu.stream()"
-    result = python(environment, "-c", code)
+    result = standin.python(environment, "-c", code)
     assert (result.returncode, result.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Every name of TensorRT's API that tledge.engine uses exists in each release that tledge builds with.
+"""Every name of TensorRT's API that tledge uses exists in each release that tledge builds with.
 
 The real Python bindings of each release are loaded over a stub of the library (tests/standins/tensorrt_stub).
 They are small wheels (1 to 2 MB), fetched once and kept in pytest's cache.
@@ -25,7 +25,7 @@ RELEASES = {
     "10.16.1.11": "tensorrt_cu12_bindings==10.16.1.11",  # JetPack 7.2
     "11.4.0.106": "tensorrt_cu13_bindings==11.4.0.106",  # servers; JetPack 7.2.2 has 11.4.1
 }
-# What a variable of each name is in tledge.engine: the class whose attributes are looked up.
+# What a variable of each name is in these files: the class whose attributes are looked up.
 CLASSES = {
     "trt": "",
     "module": "",
@@ -39,13 +39,21 @@ CLASSES = {
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
     "cache": "ITimingCache",
+    "runtime": "Runtime",
+    "context": "IExecutionContext",
+    "runtime_config": "IRuntimeConfig",
 }
-FILES = ("engine/builder", "engine/timing", "engine/failure", "runtime/tensorrt_log")
+FILES = ("engine/builder", "engine/timing", "engine/failure", "runtime/tensorrt", "runtime/tensorrt_log")
 # Used only where the backend is TensorRT for RTX, or asked for by getattr with a default.
 RTX_ONLY = {
     "ComputeCapability",
     "IBuilderConfig.num_compute_capabilities",
     "IBuilderConfig.set_compute_capability",
+    "DynamicShapesKernelSpecializationStrategy",
+    "DynamicShapesKernelSpecializationStrategy.EAGER",
+    "ICudaEngine.create_runtime_config",
+    "IRuntimeConfig.set_execution_context_allocation_strategy",
+    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
 }
 
 
@@ -60,6 +68,9 @@ def used() -> set[str]:
                 # `library.module.X` is the module's X.
                 if chain[:2] == ["library", "module"]:
                     chain = chain[1:]
+                # `self._context.X` is what `context.X` is.
+                if chain[:1] == ["self"] and len(chain) > 2:
+                    chain = [chain[1].removeprefix("_"), *chain[2:]]
                 if len(chain) > 1 and chain[0] in CLASSES:
                     owner = CLASSES[chain[0]]
                     found.add(".".join([owner, chain[1]] if owner else chain[1:3]))
@@ -159,6 +170,13 @@ def test_the_search_for_names_finds_them() -> None:
         "OnnxParser.supports_model_v2",
         "EngineInspector.get_engine_information",
         "ITimingCache.serialize",
+        "Runtime.deserialize_cuda_engine",
+        "ICudaEngine.device_memory_size_v2",
+        "ICudaEngine.create_execution_context",
+        "ExecutionContextAllocationStrategy.USER_MANAGED",
+        "IExecutionContext.execute_async_v3",
+        "IExecutionContext.set_tensor_address",
+        "IExecutionContext.set_device_memory",
     } <= names
     assert {name.removesuffix(".__members__") for name in names} >= RTX_ONLY
     gone = {

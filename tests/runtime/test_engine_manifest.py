@@ -98,7 +98,9 @@ def test_any_other_document_is_refused(document):
         EngineManifest.from_json(json.dumps(document), "engine.json")
 
 
-@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(EngineManifest)])
+@pytest.mark.parametrize(
+    "key", [field.name for field in dataclasses.fields(EngineManifest) if field.name != "gate"]
+)
 def test_a_missing_field_is_refused(key):
     body = ENGINE.as_dict()
     del body[key]

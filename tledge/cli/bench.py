@@ -15,7 +15,7 @@ from tledge.errors import LatencyError
 @click.argument("bundle", type=FilePath)
 @click.option("--scenario", type=click.Choice(["single-stream"]), default="single-stream")
 @click.option("--variant", default="auto", help="fp32, fp16, int8 or int8-cpu.")
-@click.option("--backend", default="auto", help="onnxruntime or openvino.")
+@click.option("--backend", default="auto", help="onnxruntime, openvino, tensorrt or tensorrt-rtx.")
 @click.option("--duration", type=float, default=10.0, help="Seconds that the run lasts at least.")
 @click.option(
     "--from",
@@ -46,10 +46,15 @@ def command(
     """
     from tledge import bench
     from tledge.data import find
+    from tledge.runtime.choose import passed_over
 
+    opened = Bundle.open(bundle)
+    if "auto" in backend.split(","):
+        for reason in passed_over(opened):
+            output.progress.note(reason)
     images = [sample.read() for sample in find(data).samples] if data else None
     result = bench.run(
-        Bundle.open(bundle),
+        opened,
         scenario,
         variant=variant,
         backend=backend,

@@ -15,7 +15,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.argument("bundle", type=FilePath)
 @click.argument("data", type=FilePath, required=False)
 @click.option("--variant", default="auto", help="fp32, fp16, int8 or int8-cpu.")
-@click.option("--backend", default="auto", help="onnxruntime or openvino.")
+@click.option("--backend", default="auto", help="onnxruntime, openvino, tensorrt or tensorrt-rtx.")
 @click.option("--threads", type=click.IntRange(1), help="Threads an inference; default: the physical cores.")
 def command(
     output: Output, bundle: Path, data: Path | None, variant: str, backend: str, threads: int | None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tledge.bundle import Bundle
 from tledge.cli.options import FilePath, Output, subcommand
 from tledge.errors import InputError
 
@@ -18,7 +19,7 @@ from tledge.errors import InputError
 @click.argument("images", nargs=-1, required=True)
 @click.option("--top-k", type=click.IntRange(1), default=5, help="How many of the best answers.")
 @click.option("--variant", default="auto", help="fp32, fp16, int8 or int8-cpu.")
-@click.option("--backend", default="auto", help="onnxruntime or openvino.")
+@click.option("--backend", default="auto", help="onnxruntime, openvino, tensorrt or tensorrt-rtx.")
 def command(
     output: Output, bundle: Path, images: tuple[str, ...], top_k: int, variant: str, backend: str
 ) -> int | None:
@@ -28,7 +29,11 @@ def command(
     one object a line as the paths come in.
     """
     from tledge.runtime import load
+    from tledge.runtime.choose import passed_over
 
+    if backend == "auto":
+        for reason in passed_over(Bundle.open(bundle)):
+            output.progress.note(reason)
     model = load(bundle, backend=backend, variant=variant)
     stream = "-" in images
     failed = 0

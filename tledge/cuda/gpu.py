@@ -39,6 +39,7 @@ class Gpu:
         with explained(f"opening GPU {index}"):
             self._device = module.Device(index)
             self._context: Any = self._device.retain_primary_context()
+        self.handle = int(self._context.handle)  # the CUcontext, which any thread may make its own
         self._thread = threading.get_ident()
         self._depth = 0
         self.index = index
@@ -81,11 +82,10 @@ class Gpu:
             return
         with self.current():
             pass  # the thread is checked
-        handle = int(self._context.handle)
         self._context.push()
         self._context.detach()
         # pycuda 2026.1 releases a primary context and leaves it on the thread's stack.
-        pop_context(handle)
+        pop_context(self.handle)
         self._context = None
 
     @property

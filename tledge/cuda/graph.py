@@ -9,9 +9,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tledge.cuda.raw import call, library
 from tledge.cuda.stream import Stream
+
+if TYPE_CHECKING:
+    from tledge.cuda.gpu import Gpu
 
 THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on using the GPU
 
@@ -25,6 +29,21 @@ class Graph:
     def launch(self, stream: Stream) -> None:
         """Give the whole of it to the stream."""
         call("cuGraphLaunch", self._executable, ctypes.c_void_p(stream.handle))
+
+    def run(self, gpu: Gpu, stream: Stream) -> None:
+        """Launch it and wait until it is done, from any thread: only the driver's own handles are used.
+
+        Raises:
+            MachineError: the GPU's context is lost.
+        """
+        raw = ctypes.c_void_p(stream.handle)
+        call("cuCtxPushCurrent_v2", ctypes.c_void_p(gpu.handle))
+        try:
+            call("cuGraphLaunch", self._executable, raw)
+            call("cuStreamSynchronize", raw)
+        finally:
+            # A lost context may refuse this too: the error of the work is the news.
+            library().cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
     def free(self) -> None:
         """Give its resources back; once more does nothing."""

@@ -11,12 +11,9 @@ from tledge.engine.graph import Node
 from tledge.engine.settings import BuildSettings
 from tledge.errors import InputError, MachineError, TledgeError
 from tledge.runtime.tensorrt_library import Library
-from tledge.runtime.tensorrt_log import Messages, tidy
+from tledge.runtime.tensorrt_log import MEMORY, Messages, tidy
 
 SHOWN = 4
-MEMORY = re.compile(
-    r"OutOfMemory|out of memory|insufficient memory|within workspace limit|cudaErrorMemoryAllocation", re.I
-)
 
 
 def explain_parse(

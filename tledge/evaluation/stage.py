@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,15 @@ from tledge.evaluation.scores import score
 from tledge.preprocess import Preprocessor, preprocessor
 from tledge.progress import Progress
 from tledge.runtime import Session, open_session
+from tledge.runtime.backends import ENGINES, open_variant
+from tledge.runtime.engine_manifest import EngineManifest
+from tledge.runtime.tensorrt import engine_here
+from tledge.runtime.tensorrt_library import load
 
 if TYPE_CHECKING:
     from tledge.bundle.writer import Writer
 
-__all__ = ["Stage", "data_sha256", "evaluate", "logits", "measure", "put", "score_stage"]
+__all__ = ["Stage", "data_sha256", "evaluate", "logits", "measure", "measure_engine", "put", "score_stage"]
 
 TORCH = "torch"
 REFERENCE = ("fp32", "onnxruntime")  # what every other variant and backend is compared with
@@ -76,17 +81,19 @@ def logits(
     title = f"scoring {stage_name(session.variant, session.backend)}"
     parts: list[NDArray[np.float32]] = []
     with progress.task(title, total=len(images)) as task:
-        for batch in _batches(prepare, images.images, workers):
+        for batch in _batches(prepare, images.images, session.at_once(BATCH), workers):
             parts.append(session.run(batch))
             task.advance(len(batch))
     return np.concatenate(parts)
 
 
-def _batches(prepare: Preprocessor, images: tuple[Readable, ...], workers: int) -> Iterator[NDArray[Any]]:
+def _batches(
+    prepare: Preprocessor, images: tuple[Readable, ...], size: int, workers: int
+) -> Iterator[NDArray[Any]]:
     def tensor(image: Readable) -> NDArray[Any]:
         return decode.tensor(image.read(), prepare, name=image.name)
 
-    return stacked(tensor, images, BATCH, workers=workers, ahead=8 * BATCH)
+    return stacked(tensor, images, size, workers=workers, ahead=8 * BATCH)
 
 
 def score_stage(
@@ -206,10 +213,13 @@ def measure(
         MachineError: the backend cannot run here.
     """
     images = images or of_bundle(bundle)
+    if backend in ENGINES:
+        engine = engine_here(bundle, load(backend), variant)
+        with closing(open_variant(bundle, backend, variant, threads=threads)) as session:
+            return measure_engine(bundle, session, engine, images=images, progress=progress)
     source = graph if graph is not None else _graph(bundle, variant)
-    spec = bundle.spec
-    session = open_session(source, backend, variant=variant, threads=threads, shape=spec.shape)
-    found = logits(session, preprocessor(spec, using="host"), images, progress)
+    session = open_session(source, backend, variant=variant, threads=threads, shape=bundle.spec.shape)
+    found = logits(session, preprocessor(bundle.spec, using="host"), images, progress)
     parent = TORCH if (variant, backend) == REFERENCE else stage_name(*REFERENCE)
     if parent_logits is None:
         parent_logits = _parent_logits(bundle, parent, images, threads, progress)
@@ -223,6 +233,32 @@ def measure(
         file_sha256=sha256_bytes(source) if isinstance(source, bytes) else sha256_file(source),
         parent=parent,
         parent_logits=parent_logits,
+    )
+
+
+def measure_engine(
+    bundle: Bundle,
+    session: Session,
+    engine: EngineManifest,
+    *,
+    images: EvalSet,
+    progress: Progress | None = None,
+) -> Stage:
+    """Return an engine that `session` runs, scored against the graph that it was built of; see `measure`.
+
+    Its stage is called after the engine: one variant may have engines for several machines.
+    """
+    parent = stage_name(engine.variant, REFERENCE[1])
+    return score_stage(
+        engine.name,
+        logits(session, preprocessor(bundle.spec, using="host"), images, progress),
+        images,
+        variant=engine.variant,
+        backend=engine.backend,
+        device=session.device,
+        file_sha256=engine.plan_sha256,
+        parent=parent,
+        parent_logits=_parent_logits(bundle, parent, images, None, progress),
     )
 
 
@@ -278,6 +314,7 @@ def _parent_logits(
         and bundle.has(f"logits/{parent}.npy")
     ):
         return read_logits(bundle, parent)
-    if parent == TORCH or "fp32" not in bundle.variants:
+    variant, _, backend = parent.partition("@")
+    if variant not in bundle.variants:
         return None
-    return measure(bundle, *REFERENCE, images=images, threads=threads, progress=progress).logits
+    return measure(bundle, variant, backend, images=images, threads=threads, progress=progress).logits

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from tledge.bundle import Bundle
 from tledge.errors import MachineError, UsageError
 from tledge.runtime import machine
 from tledge.runtime.session import Session
@@ -41,8 +42,12 @@ BACKENDS = {
             "openvino",
             "OpenVINO on the CPU, float32 layers computed in bfloat16",
         ),
+        Backend("tensorrt", "tensorrt", "tensorrt", "engines of TensorRT, built on this GPU"),
+        Backend("tensorrt-rtx", "tensorrt_rtx", "rtx", "engines of TensorRT for RTX, on an RTX GPU"),
     )
 }
+
+ENGINES = ("tensorrt", "tensorrt-rtx")  # these run engines of a bundle, and open no graph
 
 
 def find(name: str) -> Backend:
@@ -64,6 +69,10 @@ def missing(name: str) -> str | None:
     backend = find(name)
     if importlib.util.find_spec(backend.library) is None:
         return f'the package {backend.library} is not installed: pip install "tledge[{backend.extra}]"'
+    if name in ENGINES:
+        if importlib.util.find_spec("pycuda") is None and not machine.cuda().reason:
+            return 'the package pycuda is not installed: pip install "tledge[jetson]"'
+        return machine.cuda().reason or None
     if name == "onnxruntime-cuda":
         from tledge.runtime.onnxruntime import cuda_missing
 
@@ -76,6 +85,30 @@ def missing(name: str) -> str | None:
 def available() -> dict[str, str | None]:
     """Return each backend's name, with None if it can run on this machine, else the reason why it cannot."""
     return {name: missing(name) for name in BACKENDS}
+
+
+def check_available(name: str) -> None:
+    """Raise MachineError, with the reason, if this machine cannot run the backend."""
+    reason = missing(name)
+    if reason is not None:
+        raise MachineError(
+            f"the backend {name} cannot run here: {reason}", hint="`tledge doctor` lists what can run."
+        )
+
+
+def open_variant(bundle: Bundle, backend: str, variant: str, *, threads: int | None = None) -> Session:
+    """Open a variant of a bundle: its graph, or for TensorRT the engine that was built of it.
+
+    Raises what `open_session` does, and BundleError: the bundle has no such variant, or no engine of it that
+    fits this machine.
+    """
+    if backend not in ENGINES:
+        graph = bundle.file(f"{variant}.onnx")
+        return open_session(graph, backend, variant=variant, threads=threads, shape=bundle.spec.shape)
+    check_available(backend)
+    from tledge.runtime.tensorrt import open_engine
+
+    return open_engine(bundle, backend, variant, threads=threads or machine.physical_cores())
 
 
 def open_session(
@@ -99,11 +132,11 @@ def open_session(
         raise UsageError(
             f"threads is {threads}", hint="Give 1 or more, or leave it out for the number of physical cores."
         )
-    reason = missing(backend)
-    if reason is not None:
-        raise MachineError(
-            f"the backend {backend} cannot run here: {reason}", hint="`tledge doctor` lists what can run."
+    if backend in ENGINES:
+        raise UsageError(
+            f"the backend {backend} runs engines, not graphs", hint="`tledge build-engine` makes one."
         )
+    check_available(backend)
     module = import_module(f"tledge.runtime.{chosen.library}")
     session: Session = module.open_graph(
         onnx, backend=backend, variant=variant, threads=threads or machine.physical_cores(), shape=shape

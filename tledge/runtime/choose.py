@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tledge.bundle import Bundle
-from tledge.errors import BundleError, UsageError
+from tledge.errors import BundleError, MachineError, UsageError
 from tledge.runtime import backends, machine
+from tledge.runtime.engine_manifest import EngineManifest, engines
+from tledge.runtime.place import this_machine
+from tledge.runtime.tensorrt_library import load
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,17 @@ class Choice:
 
     variant: str
     backend: str
-    needs: str  # "any"; "x86"; "int8": x86 with an exact INT8 dot product
+    needs: str  # "any"; "x86"; "int8": x86 with an exact INT8 dot product; "engine": one that fits here
     because: str
 
 
 ORDER = (
+    Choice("int8", "tensorrt", "engine", "built for this GPU, and fastest as a rule; not measured"),
+    Choice("fp16", "tensorrt", "engine", "where INT8 lost too much, or was slower when it was built"),
+    Choice("fp32", "tensorrt", "engine", "asked for by who built it"),
+    Choice("int8", "tensorrt-rtx", "engine", "as above, after what was built on this very machine"),
+    Choice("fp16", "tensorrt-rtx", "engine", "as above"),
+    Choice("fp32", "tensorrt-rtx", "engine", "as above"),
     Choice("int8-cpu", "openvino", "int8", "fastest: 2.0 ms an image (Lite0, one thread)"),
     Choice("int8-cpu", "onnxruntime", "int8", "2.5 ms, and the library that is always there"),
     Choice("fp32", "openvino", "x86", "4.7 ms: float32 where INT8 was not calibrated or lost too much"),
@@ -35,9 +44,10 @@ ALLOWED_DROP = 0.5  # points of top-1, as `calibrate` by default
 def choose(bundle: Bundle, backend: str = "auto", variant: str = "auto") -> tuple[str, str]:
     """Return (backend, variant): what was named, and for "auto" the first that fits of `ORDER`.
 
-    Something fits if the machine can run it, the bundle holds it, and it was scored and passed its gate. The
-    reference needs no gate. What is named is taken even if it failed its gate: that is a decision of the
-    user's. Raises UsageError (unknown backend or variant), BundleError (the bundle has no such variant).
+    Something fits if the machine can run it, the bundle holds it, and it was scored and passed its gate;
+    `passed_over` says of each engine why it does not fit. The reference needs no gate. What is named is taken
+    even if it failed its gate: that is a decision of the user's. Raises UsageError (unknown backend or
+    variant), BundleError (the bundle has no such variant).
     """
     if backend != "auto":
         backends.find(backend)
@@ -52,6 +62,10 @@ def choose(bundle: Bundle, backend: str = "auto", variant: str = "auto") -> tupl
             and _fits(bundle, choice)
         ):
             return choice.backend, choice.variant
+    if backend in backends.ENGINES:
+        # Built, and not scored or not for this machine: it is opened, or says why it cannot be.
+        built = [one.variant for one in engines(bundle) if one.backend == backend]
+        return backend, next(iter(built), REFERENCE.variant)
     # Named, and on no line of the order that fits: the reference's half for the other.
     pair = (
         REFERENCE.backend if backend == "auto" else backend,
@@ -70,12 +84,15 @@ def others(variant: str) -> tuple[str, ...]:
     return tuple(
         choice.backend
         for choice in ORDER
-        if choice.variant == variant and choice.backend != REFERENCE.backend and _runs_here(choice)
+        if choice.variant == variant
+        and choice.needs != "engine"
+        and choice.backend != REFERENCE.backend
+        and _runs_here(choice)
     )
 
 
 def _runs_here(choice: Choice) -> bool:
-    if choice.needs != "any" and not machine.is_x86():
+    if choice.needs in ("x86", "int8") and not machine.is_x86():
         return False
     if choice.needs == "int8" and not machine.has_int8_dot_product():
         return False
@@ -83,9 +100,37 @@ def _runs_here(choice: Choice) -> bool:
 
 
 def _fits(bundle: Bundle, choice: Choice) -> bool:
-    if choice.variant not in bundle.variants or not _runs_here(choice):
+    if choice.variant not in bundle.variants:
+        return False
+    if choice.needs == "engine":
+        found = [
+            one for one in engines(bundle) if (one.backend, one.variant) == (choice.backend, choice.variant)
+        ]
+        return any(not obstacle(bundle, one) for one in found)
+    if not _runs_here(choice):
         return False
     return choice == REFERENCE or passed(bundle, f"{choice.variant}@{choice.backend}")
+
+
+def obstacle(bundle: Bundle, engine: EngineManifest) -> str:
+    """Say why "auto" does not take this engine of the bundle on this machine, or return "" if it may."""
+    reason = backends.missing(engine.backend)
+    if reason:
+        return reason
+    try:
+        library = load(engine.backend)
+    except MachineError as error:
+        return error.message
+    found = engine.misfits(bundle, this_machine(), library.version)
+    if found:
+        return f"it does not fit this machine: {'; '.join(map(str, found))}"
+    return "" if engine.gate else "it was not scored where it was built"
+
+
+def passed_over(bundle: Bundle) -> tuple[str, ...]:
+    """Return, for each engine of the bundle that "auto" cannot take here, which and why."""
+    reasons = ((engine.name, obstacle(bundle, engine)) for engine in engines(bundle))
+    return tuple(f"the engine {name} is not taken: {reason}" for name, reason in reasons if reason)
 
 
 def passed(bundle: Bundle, stage: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class EngineManifest:
 
     `library` is the version of TensorRT that built it; `targets` the GPU architectures; `gpu`, `cuda` and
     `l4t` the machine, "" where the engine fits any; `workspace_mib` None for TensorRT's own choice; `layers`
-    the layer report; `seconds` the time that the build took.
+    the layer report; `seconds` the time that the build took; `gate` the accuracy gate that it passed on the
+    device ("max_drop", "drop", "drop_low" in points, "n" images), empty where it was not scored.
     """
 
     name: str
@@ -72,6 +73,7 @@ class EngineManifest:
     plan_bytes: int
     layers: dict[str, Any]
     seconds: float
+    gate: dict[str, Any] = field(default_factory=dict)
 
     @property
     def plan_name(self) -> str:
@@ -139,6 +141,11 @@ class EngineManifest:
         compare(f"{self.variant}.onnx", self.source_sha256[:12], source_sha256[:12])
         return tuple(found)
 
+    def misfits(self, bundle: Bundle, place: Place, library: str) -> tuple[Difference, ...]:
+        """Return `differences`, with the variant as `bundle` holds it now."""
+        source = f"{self.variant}.onnx"
+        return self.differences(place, library, bundle.sha256(source) if bundle.has(source) else "")
+
     def command(self, bundle: Path) -> str:
         """Return the command that builds the engine anew."""
         words = f"tledge build-engine {bundle} --backend {self.backend} --precision {self.variant}"
@@ -162,6 +169,23 @@ def engines(bundle: Bundle) -> tuple[EngineManifest, ...]:
     return tuple(read_manifest(bundle, Path(name).stem) for name in names)
 
 
+def engine_for(bundle: Bundle, backend: str, variant: str, place: Place, library: str) -> EngineManifest:
+    """Return the bundle's engine of `variant` for `backend` that fits; where none does, the first there is.
+
+    Raises:
+        BundleError: the bundle has no engine of that variant for that backend.
+    """
+    found = [one for one in engines(bundle) if (one.backend, one.variant) == (backend, variant)]
+    if not found:
+        raise BundleError(
+            f"{bundle.path} has no engine of {variant} for {backend}",
+            hint=f"Build it on this machine: tledge build-engine {bundle.path} --backend {backend} "
+            f"--precision {variant}",
+            path=bundle.path,
+        )
+    return next((one for one in found if not one.misfits(bundle, place, library)), found[0])
+
+
 def read_plan(bundle: Bundle, name: str, place: Place, library: str) -> bytes:
     """Return the plan of the bundle's engine `name`, which fits `place` and the version `library`.
 
@@ -170,8 +194,7 @@ def read_plan(bundle: Bundle, name: str, place: Place, library: str) -> bytes:
     """
     manifest = read_manifest(bundle, name)
     path = bundle.path / manifest.plan_name
-    source = f"{manifest.variant}.onnx"
-    found = manifest.differences(place, library, bundle.sha256(source) if bundle.has(source) else "")
+    found = manifest.misfits(bundle, place, library)
     if found:
         raise BundleError(
             f"the engine {name} does not fit this machine: {'; '.join(map(str, found))}",

@@ -86,6 +86,10 @@ class Model:
         """Return where the graph runs, such as "cpu" or "cuda:0"."""
         return self.session.device
 
+    def close(self) -> None:
+        """Give back the GPU's memory, in the thread that loaded the model; on a CPU nothing needs it."""
+        self.session.close()
+
     @overload
     def predict(self, image: list[Source] | tuple[Source, ...], top_k: int = 5) -> list[Prediction]: ...
 
@@ -102,7 +106,8 @@ class Model:
         files).
         """
         if isinstance(image, (list, tuple)):
-            return [answer for part in _batches(image, BATCH) for answer in self._predict(part, top_k)]
+            parts = _batches(image, self.session.at_once(BATCH))
+            return [answer for part in parts for answer in self._predict(part, top_k)]
         return self._predict([image], top_k)[0]
 
     def predict_each(
@@ -113,7 +118,7 @@ class Model:
         `batch` images are read ahead and run together: 1 for a live stream, whose next image may be long in
         coming.
         """
-        for part in _batches(images, batch):
+        for part in _batches(images, self.session.at_once(batch)):
             errors: dict[int, Prediction] = {}
             good: list[Source] = []
             tensors: list[NDArray[Any]] = []
@@ -211,8 +216,7 @@ def open_model(bundle: Bundle, backend: str, variant: str, *, threads: int | Non
             hint="Run the command that made it again with --resume.",
             path=bundle.path,
         )
-    graph = bundle.file(f"{variant}.onnx")
-    session = backends.open_session(graph, backend, variant=variant, threads=threads, shape=bundle.spec.shape)
+    session = backends.open_variant(bundle, backend, variant, threads=threads)
     if session.classes != len(bundle.labels):
         raise BundleError(
             f"{variant}.onnx gives {session.classes} answers, and labels.txt names {len(bundle.labels)}",

@@ -41,7 +41,7 @@ class Session:
 
     `input_shape` is (N, C, H, W) or (N, H, W, C) with None for what is dynamic, `input_dtype` a numpy dtype
     name, `classes` the number of logits an image, `device` where it runs ("cpu", "cuda:0"), `threads` how
-    many threads one inference uses.
+    many threads one inference uses, `largest` the most images that it takes at once (None: any number).
     """
 
     backend: str
@@ -53,11 +53,21 @@ class Session:
     input_dtype: str
     classes: int
     infer: Callable[[Array], Array]  # the library's own call: a contiguous tensor in, a fresh array out
+    largest: int | None = None
+    release: Callable[[], None] = lambda: None
     _char: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Note numpy's one-letter name of the input's type."""
         object.__setattr__(self, "_char", np.dtype(self.input_dtype).char)
+
+    def at_once(self, wanted: int) -> int:
+        """Return how many images to run together, `wanted` if it takes so many."""
+        return wanted if self.largest is None else min(wanted, self.largest)
+
+    def close(self) -> None:
+        """Give back what it holds on a device, in the thread that opened it. It cannot run any more then."""
+        self.release()
 
     def run(self, x: Array) -> NDArray[np.float32]:
         """Return logits, float32 N x classes, a fresh array, for the input tensor `x`.

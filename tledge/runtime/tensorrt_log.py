@@ -20,6 +20,10 @@ NO_DRIVER = re.compile(r"cudaError\w* ?35|CUDA driver version is insufficient|cu
 # What stands around the words that matter: the function, the kind of error, the line of TensorRT's sources.
 WRAPPED = re.compile(r"Error Code \d+: ([\w ]+?) ?\((.*?)\.? ?(?:In [\w:~<>]+ at [^)]*)\)\Z", re.S)
 PLACE = re.compile(r"^\[[^\]]*\.(?:cpp|cu|h)[^\]]*\] ", re.M)
+# Whatever was asked for, in each release's words: there was not so much memory.
+MEMORY = re.compile(
+    r"OutOfMemory|out of memory|insufficient memory|within workspace limit|cudaErrorMemoryAllocation", re.I
+)
 ASSERTION = re.compile(r'&& "(.+?)"|Assertion failed: [^:]*: (.+)', re.S)
 
 

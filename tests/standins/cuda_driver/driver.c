@@ -108,7 +108,7 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     switch (attribute) {
         case 1: *value = 1024; break; /* MAX_THREADS_PER_BLOCK */
         case 10: *value = 32; break;  /* WARP_SIZE */
-        case 18: *value = 1; break;   /* INTEGRATED: as on a Jetson */
+        case 18: *value = !getenv("STANDIN_DISCRETE"); break; /* INTEGRATED: as on a Jetson */
         case 75: *value = 8; break;   /* COMPUTE_CAPABILITY_MAJOR */
         case 76: *value = 7; break;   /* COMPUTE_CAPABILITY_MINOR */
         default: *value = 1; break;
@@ -246,6 +246,7 @@ Result cuMemHostGetDevicePointer_v2(Pointer *pointer, void *host, unsigned flags
 /* ---- Streams: lists of operations ----------------------------------------------------------------------------- */
 
 typedef Result (*HostKernel)(const unsigned grid[3], const unsigned block[3], unsigned shared, const void *arguments);
+typedef void (*HostFunction)(void *data);
 typedef struct Stream Stream;
 typedef struct Graph Graph;
 
@@ -255,11 +256,12 @@ typedef struct Event {
 } Event;
 
 typedef struct Operation {
-    enum { COPY, KERNEL, RECORD, WAIT, GRAPH } kind;
+    enum { COPY, KERNEL, FUNCTION, RECORD, WAIT, GRAPH } kind;
     void *to;
     const void *from;
     size_t size; /* of the copy, or of the kernel's arguments */
     HostKernel kernel;
+    HostFunction function;
     unsigned grid[3], block[3], shared;
     void *owned; /* a kernel's arguments, or the copy of what was in memory that is not page-locked */
     Event *event;
@@ -313,6 +315,7 @@ static Result run(const Graph *list) {
             case KERNEL:
                 lost = operation->kernel(operation->grid, operation->block, operation->shared, operation->owned);
                 break;
+            case FUNCTION: operation->function(operation->to); break;
             case RECORD: operation->event->milliseconds = now(); break;
             case WAIT:
                 if (operation->event->stream) drain(operation->event->stream);
@@ -380,6 +383,12 @@ Result cuCtxSynchronize(void) { NEED_CONTEXT; return drain_all(); }
 Result cuStreamWaitEvent(Stream *stream, Event *event, unsigned flags) {
     (void)flags;
     return give(stream, &(Operation){.kind = WAIT, .event = event});
+}
+
+/* A function of the host in a stream's order; it calls nothing of CUDA. */
+Result cuLaunchHostFunc(Stream *stream, HostFunction function, void *data) {
+    NEED_CONTEXT;
+    return give(stream, &(Operation){.kind = FUNCTION, .function = function, .to = data});
 }
 
 /* ---- Copies ----------------------------------------------------------------------------------------------------- */

@@ -1,0 +1,140 @@
+"""The pipeline, run by test_pipeline.py where pycuda finds the stand-in instead of a driver."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from tests.runtime import bundles, graphs
+from tests.runtime.host_engine import HostEngine
+from tledge.cuda import Gpu
+from tledge.errors import InputError, MachineError
+from tledge.preprocess import preprocessor
+from tledge.runtime import open_session
+from tledge.runtime.pipeline import Pipeline
+
+STANDIN = ctypes.CDLL("libcuda.so.1")
+STANDIN.standin_used_memory.restype = ctypes.c_size_t
+BATCH = (1, 4, 6)
+
+
+def nothing_is_left() -> bool:
+    return not (
+        STANDIN.standin_context_depth()
+        or STANDIN.standin_primary_references()
+        or STANDIN.standin_used_memory()
+        or STANDIN.standin_graphs()
+    )
+
+
+@pytest.fixture(params=["shared memory", "memory of its own"])
+def pipeline(request, monkeypatch):
+    if request.param == "memory of its own":
+        monkeypatch.setenv("STANDIN_DISCRETE", "1")
+    opened = Pipeline(Gpu(), HostEngine(graphs.classifier(), BATCH))
+    yield opened
+    opened.close()
+    opened.close()
+    assert nothing_is_left()
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    prepare = preprocessor(bundles.spec())
+    return prepare.batch([bundles.pixels(seed + i, (30 + i, 40)) for i in range(count)])
+
+
+def test_the_answers_are_those_of_the_host(pipeline):
+    session = open_session(graphs.classifier(), threads=1)
+    for count in (1, 2, 3, 4, 5, 6, 1):
+        x = images(count, seed=count)
+        answer = pipeline.infer(x)
+        assert answer.dtype == np.float32
+        assert (answer == session.run(x)).all()
+
+
+def test_all_is_ready_before_the_first_frame(pipeline):
+    engine = pipeline.engine
+    # Two lanes; in each, each size ran once to set itself up and once from its graph.
+    assert engine.runs == 2 * [1, 1, 2, 2, 4, 4, 6, 6]
+    assert STANDIN.standin_graphs() == 8
+    used = STANDIN.standin_used_memory()
+    for _ in range(50):
+        pipeline.infer(images(3))
+    assert engine.runs[16:] == 50 * [4], "a batch of three runs as one of four"
+    assert STANDIN.standin_used_memory() == used
+
+
+def test_answers_are_views_of_a_lane_that_is_lent(pipeline):
+    with pipeline.lane() as lane, pipeline.lane() as other:
+        lane.images[:2], other.images[:2] = images(2, seed=1), images(2, seed=5)
+        first, second = lane.run(2), other.run(2)
+        assert not first.flags.owndata
+        assert np.shares_memory(first, lane.logits)
+        assert not np.shares_memory(first, second)
+        assert (first != second).any()
+
+
+def test_threads_share_it(pipeline):
+    session = open_session(graphs.classifier(), threads=1)
+    frames = [images(1 + seed % 6, seed) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(pipeline.infer, frames))
+    for x, answer in zip(frames, answers, strict=True):
+        assert (answer == session.run(x)).all()
+
+
+def test_a_thread_waits_for_a_lane(pipeline):
+    with pipeline.lane(), pipeline.lane():
+        done = threading.Event()
+        thread = threading.Thread(target=lambda: (pipeline.infer(images(1)), done.set()))
+        thread.start()
+        assert not done.wait(0.05)
+    thread.join(5)
+    assert done.is_set()
+
+
+def test_more_images_than_the_engine_takes_are_refused(pipeline):
+    with pytest.raises(InputError, match="takes at most 6 images at once, and was given 7") as caught:
+        pipeline.infer(images(7))
+    assert "--batch 1:4:7" in caught.value.hint
+    assert len(pipeline.infer(images(6))) == 6
+
+
+@pytest.mark.parametrize(("kind", "name"), [(TensorProto.FLOAT16, "float16"), (TensorProto.UINT8, "uint8")])
+def test_the_input_moves_in_the_type_of_the_graph(monkeypatch, kind, name):
+    monkeypatch.setenv("STANDIN_DISCRETE", "1")
+    if name == "uint8":  # a quarter of the bytes of float32
+        nodes = [graphs.helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT)]
+        nodes.append(graphs.helper.make_node("ReduceMean", ["f", "axes"], ["y"], keepdims=0))
+        axes = graphs.numpy_helper.from_array(np.array([2, 3]), "axes")
+        onnx = graphs.graph(
+            nodes, [graphs.value("x", ["N", 3, 16, 16], kind)], [graphs.value("y", ["N", 3])], [axes]
+        )
+    else:
+        onnx = graphs.classifier(dtype=kind)
+    engine = HostEngine(onnx, (2, 2, 2))
+    pipeline = Pipeline(Gpu(), engine, lanes=1)
+    with pipeline.lane() as lane:
+        assert lane.images.nbytes == 2 * 3 * 16 * 16 * np.dtype(name).itemsize
+    x = np.random.default_rng(0).integers(0, 200, (2, 3, 16, 16)).astype(name)
+    assert (pipeline.infer(x) == engine.session.run(x)).all()
+    pipeline.close()
+    assert nothing_is_left()
+
+
+def test_what_does_not_fit_leaves_nothing_allocated():
+    engine = HostEngine(graphs.classifier(), BATCH)
+    engine.scratch = 700 << 20  # the second lane's does not fit any more
+    with pytest.raises(MachineError, match=r"out of memory: allocating 700\.0 MiB") as caught:
+        Pipeline(Gpu(), engine)
+    assert caught.value.exit_code == 3
+    assert nothing_is_left()
+    engine.scratch = 700 << 10
+    pipeline = Pipeline(Gpu(), engine)
+    assert len(pipeline.infer(images(1))) == 1
+    pipeline.close()
