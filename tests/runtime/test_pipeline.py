@@ -27,8 +27,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
 
 
 @pytest.mark.slow
-def test_the_pipeline_on_the_standin(environment):
-    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/runtime/on_standin.py")
+@pytest.mark.parametrize("file", ["on_standin.py", "on_standin_engines.py"])
+def test_the_pipeline_on_the_standin(environment, file):
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/runtime/{file}")
     result = standin.python(environment, *words)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "skipped" not in result.stdout

@@ -1,0 +1,144 @@
+"""Engines of a bundle, run by test_pipeline.py on the stand-in with a fake TensorRT."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.runtime import bundles, fake_tensorrt, graphs
+from tledge import load
+from tledge.bundle import Bundle
+from tledge.bundle.files import sha256_bytes
+from tledge.errors import BundleError, InputError, MachineError
+from tledge.evaluation import stage
+from tledge.runtime import choose
+from tledge.runtime.engine_manifest import EngineManifest, EnginePort
+
+STANDIN = ctypes.CDLL("libcuda.so.1")
+STANDIN.standin_used_memory.restype = ctypes.c_size_t
+ENGINE = EngineManifest(
+    name="int8@tensorrt-sm87",
+    variant="int8",
+    backend="tensorrt",
+    library=fake_tensorrt.VERSION,
+    targets=("sm87",),
+    gpu="stand-in GPU",
+    cuda="13.0",
+    l4t="",
+    batch=(1, 4, 6),
+    inputs=(EnginePort("x", "FLOAT", (-1, 3, 16, 16)),),
+    outputs=(EnginePort("logits", "FLOAT", (-1, 5)),),
+    workspace_mib=None,
+    source_sha256=sha256_bytes(graphs.classifier()),
+    plan_sha256="",
+    plan_bytes=0,
+    layers={},
+    seconds=1.0,
+    gate={"max_drop": 0.5, "drop": 0.0, "drop_low": -1.0, "n": 8},
+)
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    fake_tensorrt.install(monkeypatch)
+    yield
+    assert STANDIN.standin_context_depth() == 0
+    assert STANDIN.standin_primary_references() == 0
+    assert STANDIN.standin_graphs() == 0
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Bundle:
+    made = bundles.make(tmp_path / "b.tledge", ("fp32", "int8"), ("fp32@onnxruntime",), eval_images=8)
+    return put(made)
+
+
+def put(bundle: Bundle, plan: bytes = b"", **changes: object) -> Bundle:
+    plan = plan or graphs.classifier()
+    engine = dataclasses.replace(ENGINE, plan_sha256=sha256_bytes(plan), plan_bytes=len(plan), **changes)
+    with bundle.writing() as writer:
+        writer.put(engine.plan_name, plan)
+        writer.put(f"engines/{engine.name}.json", engine.to_json().encode())
+        return writer.commit("build-engine")
+
+
+def test_the_model_answers_as_on_the_host(bundle):
+    images = [bundles.pixels(seed, (20 + seed, 30)) for seed in range(9)]
+    expected = load(bundle.path, backend="onnxruntime", variant="int8").predict(images)
+    model = load(bundle.path, backend="tensorrt", variant="int8")
+    assert (model.backend, model.variant, model.device) == ("tensorrt", "int8", "cuda:0")
+    assert model.predict(images) == expected
+    assert model.predict(images[0]) == expected[0]
+    assert model.predict(bundles.png(1)) == load(bundle.path, backend="onnxruntime").predict(bundles.png(1))
+    with pytest.raises(InputError, match="takes at most 6 images at once, and was given 7"):
+        model.logits(np.zeros((7, 3, 16, 16), np.float32))
+    model.close()
+    assert STANDIN.standin_used_memory() == 0
+
+
+def test_auto_takes_an_engine_that_fits_and_passed_its_gate(bundle):
+    assert choose.choose(bundle) == ("tensorrt", "int8")
+    assert choose.passed_over(bundle) == ()
+    assert choose.choose(bundle, variant="fp32")[0] != "tensorrt"
+    ungated = put(bundle, gate={})
+    assert choose.choose(ungated)[0] != "tensorrt"
+    assert choose.choose(ungated, backend="tensorrt") == ("tensorrt", "int8")
+    (reason,) = choose.passed_over(ungated)
+    assert reason == "the engine int8@tensorrt-sm87 is not taken: it was not scored where it was built"
+    foreign = put(bundle, gpu="Thor", library="10.13.3.9")
+    assert choose.choose(foreign)[0] != "tensorrt"
+    assert "TensorRT 10.13.3.9, here 10.3.0; GPU Thor, here stand-in GPU" in choose.passed_over(foreign)[0]
+
+
+def test_what_does_not_fit_is_not_opened(bundle):
+    foreign = put(bundle, plan=b"no plan", gpu="Thor")
+    with pytest.raises(BundleError, match="GPU Thor, here stand-in GPU") as caught:
+        load(foreign.path, backend="tensorrt")
+    assert "tledge build-engine" in caught.value.hint
+    assert "--rebuild" in caught.value.hint
+    with pytest.raises(BundleError, match="has no engine of fp32 for tensorrt") as caught:
+        load(bundle.path, backend="tensorrt", variant="fp32")
+    assert caught.value.exit_code == 6
+
+
+def test_what_the_library_refuses_is_told(bundle):
+    refused = put(bundle, plan=b"no plan")
+    with pytest.raises(
+        BundleError, match=r"opens no engine .* although its manifest fits: the plan is corrupt"
+    ):
+        load(refused.path, backend="tensorrt")
+    too_large = put(bundle, plan=b"too large")
+    with pytest.raises(MachineError, match="not enough memory on the GPU to run the engine int8") as caught:
+        load(too_large.path, backend="tensorrt")
+    assert "smaller largest batch than 6" in caught.value.hint
+    model = load(put(bundle).path, backend="tensorrt")
+    assert model.predict(bundles.pixels(0)).error is None
+    model.close()
+
+
+def test_an_engine_that_does_not_fit_into_memory_is_told(bundle, monkeypatch):
+    monkeypatch.setattr(fake_tensorrt.Engine, "device_memory_size_v2", 700 << 20)
+    with pytest.raises(MachineError, match=r"not enough memory .* allocating 700\.0 MiB") as caught:
+        load(bundle.path, backend="tensorrt")
+    assert caught.value.exit_code == 3
+    assert STANDIN.standin_used_memory() == 0
+
+
+def test_a_fixed_batch_runs_any_number(bundle):
+    fixed = put(bundle, batch=(4, 4, 4))
+    images = [bundles.pixels(seed) for seed in range(6)]
+    model = load(fixed.path, backend="tensorrt")
+    assert model.predict(images) == load(bundle.path, backend="onnxruntime", variant="int8").predict(images)
+    model.close()
+
+
+def test_a_stage_is_scored_under_the_name_of_the_engine(bundle):
+    row, _ = stage.evaluate(bundle, "int8", "tensorrt")
+    assert (row.stage, row.parent) == ("int8@tensorrt-sm87", "int8@onnxruntime")
+    assert (row.backend, row.device, row.agreement, row.flips) == ("tensorrt", "cuda:0", 100.0, 0)
+    assert row.file_sha256 == sha256_bytes(graphs.classifier())
+    assert Bundle.open(bundle.path).row(row.stage) == row
+    assert STANDIN.standin_used_memory() == 0
