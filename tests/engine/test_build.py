@@ -41,17 +41,17 @@ def test_an_engine_is_kept_in_the_bundle(rtx, bundle):
     opened = Bundle.open(bundle.path)
     assert made.built
     assert opened.problems() == ()
-    assert engines(opened) == (made.engine,)
-    assert made.engine.name == "int8@tensorrt-rtx-sm86-sm89"
-    assert made.engine.batch == (1, 4, 8)
-    assert made.engine.layers["not_int8"] == []
-    assert made.engine.layers["int8_wanted"] == 4
-    assert made.engine.source_sha256 == opened.sha256("int8.onnx")
+    assert engines(opened) == made.engines
+    assert made.engines[0].name == "int8@tensorrt-rtx-sm86-sm89"
+    assert made.engines[0].batch == (1, 4, 8)
+    assert made.engines[0].layers["not_int8"] == []
+    assert made.engines[0].layers["int8_wanted"] == 4
+    assert made.engines[0].source_sha256 == opened.sha256("int8.onnx")
     entry = opened.lineage[-1]
     assert entry["stage"] == "build-engine"
     assert entry["made_from"] == {"int8.onnx": opened.sha256("int8.onnx")}
-    plan = read_plan(opened, made.engine.name, Place("RTX 3090", "sm86", "13.0"), rtx.version)
-    assert len(plan) == made.engine.plan_bytes
+    plan = read_plan(opened, made.engines[0].name, Place("RTX 3090", "sm86", "13.0"), rtx.version)
+    assert len(plan) == made.engines[0].plan_bytes
 
 
 @pytest.mark.tensorrt
@@ -61,7 +61,7 @@ def test_what_is_there_and_fits_is_left(bundle):
     first = build_engine(bundle, "fp32", RTX, rebuild=False, progress=silent)
     again = build_engine(first.bundle, "fp32", RTX, rebuild=False, progress=silent)
     assert not again.built
-    assert again.engine == first.engine
+    assert again.engines == first.engines
     other = BuildSettings("tensorrt-rtx", batch=(1, 2, 2), targets=RTX.targets)
     with pytest.raises(BundleError, match=r"another engine .* batch 1:4:8, wanted 1:2:2") as caught:
         build_engine(first.bundle, "fp32", other, rebuild=False, progress=silent)
@@ -115,7 +115,7 @@ def test_layers_that_should_be_int8_and_are_not_are_told(bundle):
     made = build_engine(
         bundle, "int8", BuildSettings("tensorrt-rtx", targets=("sm75",)), rebuild=False, progress=notes
     )
-    assert made.engine.layers["not_int8"]
+    assert made.engines[0].layers["not_int8"]
     assert any("nodes that should run in INT8 do not: stem" in note for note in notes.notes)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.bundles import make_bundle
+from tests.runtime.bundles import put_eval
 from tledge.bundle import Bundle
 from tledge.runtime import machine
 
@@ -34,7 +35,7 @@ def test_an_engine_from_the_command_line(bundle):
     words = ("build-engine", bundle, "--backend", "tensorrt-rtx", "--target", "sm86,sm89,sm120")
     code, answer, _ = tledge(*words, "--batch", "1:4:8")
     assert code == 0
-    assert set(answer) == {"bundle", "ledger", "engines", "seconds"}
+    assert set(answer) == {"bundle", "ledger", "engines", "tried", "seconds"}
     (engine,) = answer["engines"]
     assert engine["name"] == "int8@tensorrt-rtx-sm86-sm89-sm120"
     assert engine["built"]
@@ -81,7 +82,35 @@ def test_what_cannot_be_built_has_its_exit_code(bundle, words, code, said):
     assert answer["error"]["hint"]
 
 
-def test_to_choose_by_timing_needs_a_gpu(bundle):
-    code, answer, _ = tledge("build-engine", bundle, "--precision", "auto")
+@pytest.mark.tensorrt
+@needs_no_gpu
+@pytest.mark.usefixtures("rtx")
+def test_auto_without_a_gpu_builds_both_and_says_so(tmp_path):
+    made = make_bundle(tmp_path / "b.tledge", ("fp32", "fp16", "int8"))
+    words = (
+        "build-engine",
+        made.path,
+        "--backend",
+        "tensorrt-rtx",
+        "--target",
+        "sm86",
+        "--precision",
+        "auto",
+    )
+    code, answer, _ = tledge(*words)
+    assert (code, answer["error"]["kind"]) == (4, "input")
+    assert "no images to score on" in answer["error"]["message"]
+    with made.writing() as writer:
+        put_eval(writer, 5)
+        writer.commit("finetune")
+    code, answer, said = tledge(*words)
+    assert code == 0
+    assert [(one["precision"], one["milliseconds"], one["kept"]) for one in answer["tried"]] == [
+        ("fp16", None, True),
+        ("int8", None, True),
+    ]
+    assert "built, and not scored nor timed here" in said
+    code, answer, _ = tledge(*words)
+    assert (code, [engine["built"] for engine in answer["engines"]]) == (0, [False, False])
+    code, answer, _ = tledge("predict", made.path, "x.jpg", "--backend", "tensorrt-rtx")
     assert (code, answer["error"]["kind"]) == (3, "environment")
-    assert "GPU" in answer["error"]["message"]

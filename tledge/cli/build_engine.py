@@ -10,10 +10,10 @@ import click
 
 from tledge.bundle import Bundle
 from tledge.cli.options import FilePath, Output, stage_answer, subcommand
-from tledge.errors import MachineError
 
 if TYPE_CHECKING:
     from tledge.engine.build import Made
+    from tledge.engine.judge import Candidate
     from tledge.runtime.engine_manifest import EngineManifest
 
 
@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     help="TensorRT (for this machine's GPU), or TensorRT for RTX (for any RTX GPU, on any PC).",
 )
 @click.option(
-    "--precision", type=click.Choice(["int8", "fp16", "fp32", "auto"]), default="int8", help="Which variant."
+    "--precision",
+    type=click.Choice(["int8", "fp16", "fp32", "auto"]),
+    default="int8",
+    help="Which variant; auto: the faster of fp16 and int8 that passes.",
 )
 @click.option("--batch", default="1", help="Batch size, or smallest:usual:largest, such as 1:8:16.")
 @click.option("--workspace", type=int, metavar="MIB", help="The most scratch memory that the engine may use.")
 @click.option("--target", default="", metavar="SM,...", help="GPUs to build for, such as sm86,sm89,sm120.")
+@click.option("--max-drop", type=float, default=0.5, help="Points of top-1 that the engine may lose.")
+@click.option("--data", type=FilePath, metavar="DIR", help="Labelled images to score on, not the bundle's.")
 @click.option("--rebuild", is_flag=True, help="Replace an engine that does not fit any more.")
 def command(
     output: Output,
@@ -40,32 +45,55 @@ def command(
     batch: str,
     workspace: int | None,
     target: str,
+    max_drop: float,
+    data: Path | None,
     rebuild: bool,
 ) -> None:
-    """Build an engine of BUNDLE and keep it there. One that is there and fits is left as it is."""
+    """Build an engine of BUNDLE and keep it there. One that is there and fits is left as it is.
+
+    Where the engine can run it is scored on the bundle's eval images, into the ledger. One that loses more
+    than allowed, by a paired test against the graph it is built of, ends this with exit code 5 and no change.
+    """
+    from tledge.data import find
     from tledge.engine.build import build_engine
     from tledge.engine.settings import BuildSettings, parse_batch, parse_targets
+    from tledge.evaluation.images import of_dataset
 
-    if precision == "auto":
-        raise MachineError(
-            "--precision auto chooses by timing engines on the GPU that they are for, which this release "
-            "cannot do",
-            hint="Name the precision: --precision int8, or fp16.",
-        )
     started = time.monotonic()
     settings = BuildSettings(
         backend, parse_batch(batch), workspace_mib=workspace, targets=parse_targets(target)
     )
-    made = build_engine(Bundle.open(bundle), precision, settings, rebuild=rebuild, progress=output.progress)
+    opened = Bundle.open(bundle)
+    made = build_engine(
+        opened,
+        precision,
+        settings,
+        rebuild=rebuild,
+        progress=output.progress,
+        data=of_dataset(find(data, labels=opened.labels), opened.labels) if data else None,
+        max_drop=max_drop,
+    )
     seconds = time.monotonic() - started
-    document, _ = stage_answer(made.bundle, (), seconds)
-    document["engines"] = [made.engine.as_dict() | {"built": made.built}]
-    output.show(document, _text(made, seconds))
+    document, scores = stage_answer(made.bundle, made.rows, seconds)
+    document["engines"] = [engine.as_dict() | {"built": made.built} for engine in made.engines]
+    document["tried"] = [one.as_dict(kept=one.manifest in made.engines) for one in made.tried]
+    output.show(document, "\n\n".join([*_text(made, seconds), *([scores] if made.rows else [])]))
 
 
-def _text(made: Made, seconds: float) -> str:
+def _text(made: Made, seconds: float) -> list[str]:
     how = f"built in {seconds:.1f} s" if made.built else "was there and fits; --rebuild builds it anew"
-    return "\n".join([*layer_report(made.engine), f"{made.bundle.path / made.engine.plan_name}: {how}"])
+    parts = [
+        "\n".join([*layer_report(engine), f"{made.bundle.path / engine.plan_name}: {how}"])
+        for engine in made.engines
+    ]
+    if len(made.tried) > 1:
+        parts.append("\n".join(_outcome(one, kept=one.manifest in made.engines) for one in made.tried))
+    return parts
+
+
+def _outcome(one: Candidate, *, kept: bool) -> str:
+    time = "not timed" if one.milliseconds is None else f"{one.milliseconds:.3f} ms"
+    return f"{one.manifest.name}: {time}, {one.failure or 'kept' if kept or one.failure else 'slower'}"
 
 
 def layer_report(engine: EngineManifest) -> list[str]:

@@ -80,6 +80,11 @@ class EngineManifest:
         """Return the plan's name in the bundle."""
         return f"{FOLDER}/{self.name}.plan"
 
+    @property
+    def manifest_name(self) -> str:
+        """Return the manifest's own name in the bundle."""
+        return f"{FOLDER}/{self.name}.json"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the document's body, in the order of docs/engines.md."""
         return {"format": FORMAT, "schema": SCHEMA, **dataclasses.asdict(self)}
