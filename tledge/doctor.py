@@ -85,8 +85,10 @@ def warnings(found: dict[str, Any]) -> list[str]:
         said.append(f"The preprocessing kernels do not work: {found['kernels']['reason']}.")
     if not any(backend["available"] for backend in found["backends"].values()):
         said.append('No backend can run: pip install "tledge[onnx]".')
-    if found["gpu"]["gpus"] and not found["backends"]["onnxruntime-cuda"]["available"]:
-        said.append(f"The GPU is not used: {found['backends']['onnxruntime-cuda']['reason']}.")
+    on_gpu = [found["backends"][name] for name in (*backends.ENGINES, "onnxruntime-cuda")]
+    if found["gpu"]["gpus"] and not any(backend["available"] for backend in on_gpu):
+        reasons = dict.fromkeys(backend["reason"] for backend in on_gpu)
+        said.append(f"The GPU is not used: {'; '.join(reasons)}.")
     memory, disk = found["system"]["memory_available_mib"], found["system"]["disk_free_mib"]
     if memory is not None and memory < LOW_MEMORY_MIB:
         said.append(f"Only {memory} MiB of memory are available: fine-tuning may not fit.")

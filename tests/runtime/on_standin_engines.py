@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.runtime import bundles, fake_tensorrt, graphs
 from tledge import load
@@ -77,6 +79,27 @@ def test_the_model_answers_as_on_the_host(bundle):
         model.logits(np.zeros((7, 3, 16, 16), np.float32))
     model.close()
     assert STANDIN.standin_used_memory() == 0
+
+
+def test_images_are_written_where_the_gpu_reads_them(bundle):
+    model = load(bundle.path, backend="tensorrt", variant="int8")
+
+    def copied(x):
+        raise AssertionError("a tensor was made and copied")
+
+    direct = dataclasses.replace(model, session=dataclasses.replace(model.session, infer=copied))
+    images = [bundles.pixels(seed) for seed in range(5)]
+    assert direct.predict(images) == model.predict(images)
+    whole = Image.fromarray(bundles.pixels(3, (64, 48)))
+    buffer = io.BytesIO()
+    whole.save(buffer, "JPEG")
+    host = load(bundle.path, backend="onnxruntime", variant="int8")
+    for source in (buffer.getvalue(), whole, bundles.png(2)):
+        assert direct.predict(source) == host.predict(source)
+    with pytest.raises(InputError):
+        direct.predict(b"no image")
+    assert direct.predict(images[0]) == model.predict(images[0])
+    model.close()
 
 
 def test_auto_takes_an_engine_that_fits_and_passed_its_gate(bundle):

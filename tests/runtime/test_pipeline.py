@@ -36,6 +36,28 @@ def test_the_pipeline_on_the_standin(environment, file):
     assert "PyCUDA WARNING" not in result.stderr
 
 
+FORGOTTEN = """
+import threading, numpy as np
+from tests.runtime import graphs
+from tests.runtime.host_engine import HostEngine
+from tledge.cuda import Gpu
+from tledge.runtime.pipeline import Pipeline
+pipeline = Pipeline(Gpu(), HostEngine(graphs.classifier(), (1, 2, 2)))
+held = [pipeline]
+thread = threading.Thread(target=lambda: held.pop().infer(np.zeros((1, 3, 16, 16), np.float32)))
+thread.start()
+thread.join()
+{last}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", ["", "del pipeline"])
+def test_a_pipeline_that_nobody_closes_ends_well(environment, last):
+    result = standin.python(environment, "-c", FORGOTTEN.format(last=last))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 LOST = """
 import ctypes, numpy as np
 from tests.runtime import graphs

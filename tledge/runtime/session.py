@@ -6,9 +6,10 @@ Each backend checks its graph here, so that all refuse the same graphs with the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,15 @@ class Port:
         return f"{self.name} {self.dtype} {dimensions or '(a scalar)'}"
 
 
+class Frame(Protocol):
+    """Memory of the host that a device reads: `images`, N x the shape of one, is filled, `run` answers."""
+
+    images: Array
+
+    def run(self, count: int) -> Array:
+        """Return the logits of the first `count` images: a view, valid until the frame is lent again."""
+
+
 @dataclass(frozen=True)
 class Session:
     """A graph that is ready to run; safe to use from several threads at once.
@@ -42,6 +52,7 @@ class Session:
     `input_shape` is (N, C, H, W) or (N, H, W, C) with None for what is dynamic, `input_dtype` a numpy dtype
     name, `classes` the number of logits an image, `device` where it runs ("cpu", "cuda:0"), `threads` how
     many threads one inference uses, `largest` the most images that it takes at once (None: any number).
+    `lend`, where there is one, lends memory that the device reads, to be filled in place.
     """
 
     backend: str
@@ -54,6 +65,7 @@ class Session:
     classes: int
     infer: Callable[[Array], Array]  # the library's own call: a contiguous tensor in, a fresh array out
     largest: int | None = None
+    lend: Callable[[], AbstractContextManager[Frame]] | None = None
     release: Callable[[], None] = lambda: None
     _char: str = field(init=False, repr=False)
 

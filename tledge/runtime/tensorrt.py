@@ -82,7 +82,8 @@ def open_plan(
         input_dtype=image.dtype,
         classes=int(logits.shape[1] or 0),
         infer=pipeline.infer,
-        largest=manifest.batch[2] if image.shape[0] is None else None,
+        largest=manifest.batch[2],
+        lend=pipeline.lane,
         release=pipeline.close,
     )
 
