@@ -114,3 +114,30 @@ def test_auto_without_a_gpu_builds_both_and_says_so(tmp_path):
     assert (code, [engine["built"] for engine in answer["engines"]]) == (0, [False, False])
     code, answer, _ = tledge("predict", made.path, "x.jpg", "--backend", "tensorrt-rtx")
     assert (code, answer["error"]["kind"]) == (3, "environment")
+
+
+def test_a_truncated_plan_is_refused_by_every_command(bundle):
+    made = Bundle.open(bundle)
+    with made.writing() as writer:
+        writer.put("engines/int8@tensorrt-sm87.plan", b"a plan of some length")
+        writer.commit("build-engine")
+    plan = bundle / "engines" / "int8@tensorrt-sm87.plan"
+    plan.write_bytes(plan.read_bytes()[:5])
+    for words in (("predict", bundle, "x.jpg"), ("build-engine", bundle), ("bench", bundle)):
+        code, answer, _ = tledge(*words)
+        assert (code, answer["error"]["kind"]) == (6, "bundle")
+        assert "has 5 bytes instead of 21" in answer["error"]["message"]
+        assert answer["error"]["hint"]
+
+
+@needs_no_gpu
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("words", [("predict", "x.jpg"), ("evaluate",), ("bench",)])
+def test_an_engine_without_a_gpu_is_a_fault_of_the_machine(bundle, backend, words):
+    with Bundle.open(bundle).writing() as writer:
+        put_eval(writer, 3)
+        writer.commit("finetune")
+    code, answer, _ = tledge(words[0], bundle, *words[1:], "--backend", backend)
+    assert (code, answer["error"]["kind"]) == (3, "environment")
+    assert f"the backend {backend} cannot run here" in answer["error"]["message"]
+    assert "tledge doctor" in answer["error"]["hint"]

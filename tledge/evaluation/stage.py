@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +16,16 @@ from numpy.typing import NDArray
 from tledge.bundle import Bundle
 from tledge.bundle.files import sha256_bytes, sha256_file
 from tledge.bundle.records import Row
-from tledge.data import Dataset, decode
-from tledge.data.ahead import stacked
+from tledge.data import Dataset
 from tledge.errors import BundleError
-from tledge.evaluation.images import EvalSet, Readable, data_sha256, of_bundle, of_dataset
+from tledge.evaluation.answers import logits
+from tledge.evaluation.images import EvalSet, data_sha256, of_bundle, of_dataset
 from tledge.evaluation.paired import Comparison, compare
 from tledge.evaluation.scores import score
-from tledge.preprocess import Preprocessor, preprocessor
+from tledge.preprocess import preprocessor
 from tledge.progress import Progress
 from tledge.runtime import Session, open_session
-from tledge.runtime.backends import ENGINES, open_variant
+from tledge.runtime.backends import ENGINES, check_available, open_variant
 from tledge.runtime.engine_manifest import EngineManifest
 from tledge.runtime.tensorrt import engine_here
 from tledge.runtime.tensorrt_library import load
@@ -38,10 +37,6 @@ __all__ = ["Stage", "data_sha256", "evaluate", "logits", "measure", "measure_eng
 
 TORCH = "torch"
 REFERENCE = ("fp32", "onnxruntime")  # what every other variant and backend is compared with
-# The fastest for float32 on two cores (see tledge.runtime.model), and the same everywhere: a library may add
-# in another order for another batch, and two stages should differ by their graphs alone.
-BATCH = 4
-WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -60,40 +55,6 @@ class Stage:
 def stage_name(variant: str, backend: str) -> str:
     """Return the ledger's name of a variant on a backend."""
     return f"{variant}@{backend}"
-
-
-def logits(
-    session: Session,
-    prepare: Preprocessor,
-    images: EvalSet,
-    progress: Progress | None = None,
-    workers: int = WORKERS,
-) -> NDArray[np.float32]:
-    """Return the session's logits for each image in order, float32 N x classes.
-
-    Threads read, decode and preprocess ahead while the session runs.
-
-    Raises:
-        InputError: an image cannot be read (it is named).
-        BundleError: an eval image is not the one that was written.
-    """
-    progress = progress or Progress.silent()
-    title = f"scoring {stage_name(session.variant, session.backend)}"
-    parts: list[NDArray[np.float32]] = []
-    with progress.task(title, total=len(images)) as task:
-        for batch in _batches(prepare, images.images, session.at_once(BATCH), workers):
-            parts.append(session.run(batch))
-            task.advance(len(batch))
-    return np.concatenate(parts)
-
-
-def _batches(
-    prepare: Preprocessor, images: tuple[Readable, ...], size: int, workers: int
-) -> Iterator[NDArray[Any]]:
-    def tensor(image: Readable) -> NDArray[Any]:
-        return decode.tensor(image.read(), prepare, name=image.name)
-
-    return stacked(tensor, images, size, workers=workers, ahead=8 * BATCH)
 
 
 def score_stage(
@@ -214,6 +175,7 @@ def measure(
     """
     images = images or of_bundle(bundle)
     if backend in ENGINES:
+        check_available(backend)
         engine = engine_here(bundle, load(backend), variant)
         with closing(open_variant(bundle, backend, variant, threads=threads)) as session:
             return measure_engine(bundle, session, engine, images=images, progress=progress)
