@@ -15,6 +15,7 @@ from tledge.cuda.raw import call
 from tledge.runtime import open_session
 from tledge.runtime.session import Port
 
+STANDIN = ctypes.CDLL("libcuda.so.1")
 FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -31,6 +32,10 @@ class HostEngine:
         self.logits = Port("logits", "float32", (None, self.session.classes))
         self.batch = batch
         self.runs: list[int] = []
+        self.freed = 0  # how often the GPU was open when the engine was freed
+
+    def free(self) -> None:
+        self.freed = STANDIN.standin_primary_references()
 
     def context(self, batch: int, images: int, logits: int, scratch: int, stream: int) -> HostContext:
         assert images % 256 == logits % 256 == scratch % 256 == 0

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from tests.runtime import bundles, graphs
 from tests.runtime.host_engine import HostEngine
 from tledge.cuda import Gpu
-from tledge.errors import InputError, MachineError
+from tledge.errors import InputError, MachineError, TledgeError
 from tledge.preprocess import preprocessor
 from tledge.runtime import open_session
 from tledge.runtime.pipeline import Pipeline
@@ -40,6 +40,7 @@ def pipeline(request, monkeypatch):
     yield opened
     opened.close()
     opened.close()
+    assert opened.engine.freed == 1, "before the GPU is closed"
     assert nothing_is_left()
 
 
@@ -125,6 +126,16 @@ def test_the_input_moves_in_the_type_of_the_graph(monkeypatch, kind, name):
     assert (pipeline.infer(x) == engine.session.run(x)).all()
     pipeline.close()
     assert nothing_is_left()
+
+
+def test_it_is_closed_where_it_was_opened_or_by_itself(pipeline):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(TledgeError, match="opened by another thread"):
+        pool.submit(pipeline.close).result()
+    assert len(pipeline.infer(images(1))) == 1
+    dropped = Pipeline(Gpu(), HostEngine(graphs.classifier(), BATCH))
+    used = STANDIN.standin_graphs()
+    del dropped
+    assert STANDIN.standin_graphs() == used // 2
 
 
 def test_what_does_not_fit_leaves_nothing_allocated():

@@ -62,7 +62,7 @@ class Gpu:
         """
         if self._context is None:
             raise TledgeError(f"GPU {self.index} is closed")
-        if threading.get_ident() != self._thread:
+        if not self.is_mine:
             raise TledgeError(
                 f"GPU {self.index} was opened by another thread", hint="Open it in the thread that uses it."
             )
@@ -87,6 +87,11 @@ class Gpu:
         # pycuda 2026.1 releases a primary context and leaves it on the thread's stack.
         pop_context(self.handle)
         self._context = None
+
+    @property
+    def is_mine(self) -> bool:
+        """Tell whether this thread opened it, so that it may free what was made in it."""
+        return threading.get_ident() == self._thread
 
     @property
     def shares_memory(self) -> bool:

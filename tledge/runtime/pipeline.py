@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import queue
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -19,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from tledge.cuda import Buffer, Gpu, Graph, Mapped, capture
-from tledge.errors import InputError, MachineError
+from tledge.errors import InputError, MachineError, TledgeError
 from tledge.runtime.session import Array, Port
 
 LANES = 2  # one frame is uploaded or downloaded while another is computed; more only wait for the GPU
@@ -50,6 +51,9 @@ class Engine(Protocol):
 
         The CUstream `stream` takes what setting it up gives the GPU to do.
         """
+
+    def free(self) -> None:
+        """Give back what it holds on the GPU; its contexts are gone by then."""
 
 
 class Lane:
@@ -141,7 +145,7 @@ class Pipeline:
         self._gpu = gpu
         self._lanes: list[Lane] = []
         self._idle: queue.LifoQueue[Lane] = queue.LifoQueue()
-        self._closed = False
+        self._free = weakref.finalize(self, _free, gpu, engine, self._lanes)
         try:
             with gpu.current():
                 for _ in range(lanes):
@@ -184,18 +188,32 @@ class Pipeline:
             return answer
 
     def close(self) -> None:
-        """Give all memory and the GPU back; once more does nothing. A lost GPU has nothing to give back."""
-        if self._closed:
-            return
-        self._closed = True
-        lanes, self._lanes = self._lanes, []
-        try:
-            with self._gpu.current():
-                for lane in lanes:
-                    lane.free()
-        except MachineError:
-            return
-        self._gpu.close()
+        """Give all memory and the GPU back; once more does nothing.
+
+        A pipeline that is dropped, or is there when the process ends, closes by itself.
+
+        Raises:
+            TledgeError: another thread made it.
+        """
+        if self._free.alive and not self._gpu.is_mine:
+            raise TledgeError(
+                f"the engine {self.engine.name} was opened by another thread", hint="Close it there."
+            )
+        self._free()
+
+
+def _free(gpu: Gpu, engine: Engine, lanes: list[Lane]) -> None:
+    """Free lanes, engine and GPU, in this order. Nothing of a lost GPU, or from another thread, can be."""
+    if not gpu.is_mine:
+        return
+    try:
+        with gpu.current():
+            while lanes:
+                lanes.pop().free()
+            engine.free()
+    except MachineError:
+        return
+    gpu.close()
 
 
 def ladder(batch: tuple[int, int, int]) -> tuple[int, ...]:

@@ -105,7 +105,8 @@ class TensorRTEngine:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._refused("opens no engine from the plan")
-        self._runtime, self._engine = runtime, engine  # the first must outlive the second
+        self._runtime: Any = runtime  # must outlive its engine
+        self._engine: Any = engine
         self.scratch = int(engine.device_memory_size_v2)
 
     def context(self, batch: int, images: int, logits: int, scratch: int, stream: int) -> Context:
@@ -126,6 +127,11 @@ class TensorRTEngine:
         ):
             raise self._refused(f"does not take {batch} images")
         return _Ready(context, self)
+
+    def free(self) -> None:
+        """Let the engine go, then the runtime that made it, while the GPU's context is there."""
+        self._engine = None
+        self._runtime = None
 
     def _new_context(self) -> Any:
         trt, engine = self._library.module, self._engine
