@@ -18,7 +18,7 @@ from tledge.engine.builder import Built
 from tledge.engine.layers import Report
 from tledge.engine.process import Outcome
 from tledge.engine.settings import BuildSettings
-from tledge.errors import AccuracyError, InputError
+from tledge.errors import AccuracyError, InputError, MachineError
 from tledge.evaluation.images import of_bundle
 from tledge.progress import Progress
 from tledge.runtime import backends, open_session
@@ -197,6 +197,16 @@ def test_what_cannot_run_here_is_kept_and_said_to_be_untried(bundle, device, mon
     assert [one.milliseconds for one in done.tried] == [None, None]
     assert "built, and not scored nor timed here: no NVIDIA driver" in notes.notes
     assert device.opened == 0
+
+
+def test_that_nothing_can_be_compared_with_is_known_before_the_build(bundle, device, monkeypatch):
+    monkeypatch.setattr(backends, "missing", {"onnxruntime": "onnxruntime is not installed"}.get)
+    monkeypatch.setattr(build, "build_apart", None)  # nothing is built
+    with pytest.raises(
+        MachineError, match=r"the answers of int8@onnxruntime .* nor can they be made"
+    ) as caught:
+        made(bundle, "int8")
+    assert "tledge evaluate" in caught.value.hint
 
 
 def test_timing_runs_the_usual_batch(bundle, device):

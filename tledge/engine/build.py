@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tledge.bundle import Bundle, Row
 from tledge.bundle.files import sha256_bytes
-from tledge.engine.judge import Candidate, cannot_run, fastest, judged
+from tledge.engine.judge import Candidate, cannot_run, check_parents, fastest, judged
 from tledge.engine.process import Outcome, build_apart
 from tledge.engine.settings import BuildSettings, capped_workspace, free_memory_mib
 from tledge.errors import BundleError, MachineError, UsageError, nearest
@@ -85,9 +85,11 @@ def build_engine(
     same = tuple(_same(bundle, one) for one in there)
     if same and (len(same) == len(wanted) or any(one.gate for one in same)):
         return Made(bundle, same, built=False)
+    reason = cannot_run(wanted[0], place)
+    if images is not None and not reason:
+        check_parents(bundle, [one.variant for one in wanted], images)
     started = time.monotonic()
     tried = tuple(_built(bundle, one, settings, progress) for one in wanted)
-    reason = cannot_run(tried[0].manifest, place)
     kept = tried
     if reason:
         timed = " nor timed" if precision == AUTO else ""

@@ -13,9 +13,9 @@ import numpy as np
 
 from tledge.bundle import Bundle
 from tledge.engine.process import Outcome
-from tledge.errors import AccuracyError
+from tledge.errors import AccuracyError, MachineError
 from tledge.evaluation.images import EvalSet
-from tledge.evaluation.stage import Stage, measure_engine
+from tledge.evaluation.stage import REFERENCE, Stage, has_logits, measure_engine
 from tledge.progress import Progress
 from tledge.runtime import Session, backends, machine
 from tledge.runtime.engine_manifest import EngineManifest
@@ -59,6 +59,18 @@ def cannot_run(manifest: EngineManifest, place: Place) -> str:
     if reason is None and place.architecture not in manifest.targets:
         reason = f"it is for {', '.join(manifest.targets)}, and the GPU here is {place.architecture}"
     return reason or ""
+
+
+def check_parents(bundle: Bundle, variants: Sequence[str], images: EvalSet) -> None:
+    """Raise MachineError, before anything is built, if an engine could not be compared with its graph."""
+    for variant in variants:
+        parent = f"{variant}@{REFERENCE[1]}"
+        if not has_logits(bundle, parent, images) and (reason := backends.missing(REFERENCE[1])):
+            raise MachineError(
+                f"the answers of {parent} for these images are not kept, nor can they be made: {reason}",
+                hint=f"Install it, or calibrate and evaluate on a PC first: tledge evaluate {bundle.path} "
+                f"--variant {variant} --backend {REFERENCE[1]}",
+            )
 
 
 def judged(

@@ -263,18 +263,22 @@ def _graph(bundle: Bundle, variant: str) -> Path:
     return bundle.file(f"{variant}.onnx")
 
 
+def has_logits(bundle: Bundle, stage: str, images: EvalSet) -> bool:
+    """Tell whether the bundle keeps a stage's logits for exactly these images, in their order."""
+    row = bundle.row(stage)
+    return (
+        row is not None
+        and row.data_sha256 == images.data_sha256
+        and images.sha256 == tuple(entry.sha256 for entry in bundle.eval_images())
+        and bundle.has(f"logits/{stage}.npy")
+    )
+
+
 def _parent_logits(
     bundle: Bundle, parent: str, images: EvalSet, threads: int | None, progress: Progress | None
 ) -> NDArray[np.float32] | None:
     """Return the parent's logits for these images, kept or made anew; None where that is not possible."""
-    row = bundle.row(parent)
-    same_order = images.sha256 == tuple(entry.sha256 for entry in bundle.eval_images())
-    if (
-        row is not None
-        and same_order
-        and row.data_sha256 == images.data_sha256
-        and bundle.has(f"logits/{parent}.npy")
-    ):
+    if has_logits(bundle, parent, images):
         return read_logits(bundle, parent)
     variant, _, backend = parent.partition("@")
     if variant not in bundle.variants:

@@ -71,7 +71,7 @@ def missing(name: str) -> str | None:
         return f'the package {backend.library} is not installed: pip install "tledge[{backend.extra}]"'
     if name in ENGINES:
         if importlib.util.find_spec("pycuda") is None and not machine.cuda().reason:
-            return 'the package pycuda is not installed: pip install "tledge[jetson]"'
+            return "pycuda is not installed: pip install pycuda, with CUDA's headers and a compiler there"
         return machine.cuda().reason or None
     if name == "onnxruntime-cuda":
         from tledge.runtime.onnxruntime import cuda_missing
