@@ -9,6 +9,7 @@ release, and nothing here was run.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tledge.bundle import Bundle
@@ -192,7 +193,7 @@ def _ports(manifest: EngineManifest, shape: tuple[int, ...]) -> tuple[Port, Port
         return Port(found.name, NUMPY_TYPES.get(found.dtype, found.dtype), tuple(sizes))
 
     image, logits = check_ports(
-        manifest.plan_name.encode(), list(map(port, manifest.inputs)), list(map(port, manifest.outputs))
+        Path(manifest.plan_name), list(map(port, manifest.inputs)), list(map(port, manifest.outputs))
     )
     if logits.shape[1] is None:
         raise InputError(
