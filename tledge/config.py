@@ -28,16 +28,7 @@ def read(path: Path, command: str, commands: Collection[str], options: Collectio
         InputError: the file is missing or is not TOML.
         UsageError: a key or a table is unknown; the nearest known one is named.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"no such settings file: {path}", path=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}", path=path) from error
+    document = parse(path)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     for name in tables:
         if name not in commands:
@@ -50,3 +41,22 @@ def read(path: Path, command: str, commands: Collection[str], options: Collectio
             hint = nearest(key.replace("_", "-"), known)
             raise UsageError(f"{path}: `tledge {command}` has no setting {key!r}", hint=hint, path=path)
     return {key.replace("-", "_"): value for key, value in settings.items()}
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """Return the document of a TOML file.
+
+    Raises:
+        InputError: the file is missing or is not TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"no such settings file: {path}", path=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}", path=path) from error
+    return document

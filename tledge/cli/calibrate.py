@@ -14,12 +14,15 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @subcommand("calibrate")
 @click.argument("bundle", type=FilePath)
 @click.argument("data", type=FilePath, required=False)
-@click.option("--images", type=int, default=512, help="Train images to calibrate on, balanced over classes.")
+@click.option(
+    "--recipe", metavar="NAME|FILE", help="Starting choices; default: those of the backbone's family."
+)
+@click.option("--images", type=int, help="Train images to calibrate on, balanced over classes; default: 512.")
 @click.option(
     "--ranges",
     type=click.Choice(["auto", "minmax", "percentile", "mse", "entropy"]),
     default="auto",
-    help="How activations are clipped; auto measures on tune.",
+    help="How activations are clipped; auto measures on tune what the recipe names.",
 )
 @click.option("--max-drop", type=float, default=0.5, help="Points of top-1 that INT8 may lose.")
 @click.option("--min-agreement", type=float, help="Per cent of the answers that INT8 must keep.")
@@ -28,7 +31,8 @@ def command(
     output: Output,
     bundle: Path,
     data: Path | None,
-    images: int,
+    recipe: str | None,
+    images: int | None,
     ranges: str,
     max_drop: float,
     min_agreement: float | None,
@@ -43,7 +47,12 @@ def command(
 
     started = time.monotonic()
     settings = CalibrateSettings(
-        images=images, ranges=ranges, max_drop=max_drop, min_agreement=min_agreement, threads=threads
+        recipe=recipe,
+        images=images,
+        ranges=ranges,
+        max_drop=max_drop,
+        min_agreement=min_agreement,
+        threads=threads,
     )
     rows = calibrate(Bundle.open(bundle), data, settings, output.progress)
     document, text = stage_answer(Bundle.open(bundle), rows, time.monotonic() - started)

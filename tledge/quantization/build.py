@@ -88,6 +88,7 @@ def build(
     tune: Tune,
     *,
     methods: Sequence[str],
+    floating: frozenset[str] = frozenset(),
     threads: int,
     progress: Progress,
 ) -> Built:
@@ -100,10 +101,11 @@ def build(
         corrections: What is mended in its layers, if that helps (see `tledge.quantization.bias`).
         tune: What the trials are judged by.
         methods: The ways to find ranges (keys of `ranges.METHODS`).
+        floating: Nodes that stay float whatever the rules say.
         threads: Threads of one inference.
         progress: Where the trials are told.
     """
-    placement = place(Graph(model), target)
+    placement = place(Graph(model), target, floating)
     candidates: list[Built] = []
     for method in methods:
         found = find_ranges(placement, observers, method)

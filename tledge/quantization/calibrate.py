@@ -20,7 +20,7 @@ from tledge.errors import AccuracyError, BundleError, UsageError, nearest
 from tledge.evaluation import stage
 from tledge.preprocess import preprocessor
 from tledge.progress import Progress
-from tledge.quantization import bias, calibration_file, fp16
+from tledge.quantization import bias, calibration_file, fp16, recipe
 from tledge.quantization.build import METHODS, Built, Trial, Tune, answers, build
 from tledge.quantization.fallback import fall_back
 from tledge.quantization.graph import Graph, load, session
@@ -44,9 +44,10 @@ FITTED = 32
 class CalibrateSettings:
     """What can be set; each line has the reason of its default."""
 
-    images: int = 512  # more rarely helps: 640 were as good as 10000 (retinanet-examples, issue 255)
+    recipe: str | None = None  # that of the backbone's family
+    images: int | None = None  # the recipe's
     tune: int = 64  # a choice among a few states, by a mean KL that already settles with some tens of images
-    ranges: str = "auto"
+    ranges: str = "auto"  # what the recipe says is worth trying
     max_drop: float = 0.5  # points of top-1
     min_agreement: float | None = None  # per cent of answers kept; None: not asked for
     threads: int | None = None  # None: the physical cores
@@ -76,7 +77,7 @@ def calibrate(
     settings, progress = settings or CalibrateSettings(), progress or Progress.silent()
     if settings.ranges not in METHODS:
         raise UsageError(f"no such ranges: {settings.ranges}", hint=nearest(settings.ranges, METHODS))
-    if settings.images < 1 or settings.tune < 1:
+    if (settings.images is not None and settings.images < 1) or settings.tune < 1:
         raise UsageError("calibrating needs at least one image")
     started = time.monotonic()
     with bundle.writing() as writer:
@@ -84,10 +85,14 @@ def calibrate(
         if not bundle.has("fp32.onnx"):
             raise BundleError(f"{bundle.path} has no fp32.onnx to calibrate", path=bundle.path)
         threads = settings.threads or physical_cores()
-        images = choose(bundle, Path(data) if data is not None else None, settings.images, settings.tune)
+        followed, why = recipe.choose(bundle, settings.recipe)
+        progress.note(f"recipe {followed.name} ({followed.family}): {why}")
+        folder = Path(data) if data is not None else None
+        images = choose(bundle, folder, settings.images or followed.images, settings.tune)
         model = load(bundle.read("fp32.onnx"), str(bundle.path / "fp32.onnx"))
         graph = Graph(model)
-        placements = [place(graph, target) for target in TARGETS]
+        floating = followed.floating(graph)
+        placements = [place(graph, target, floating) for target in TARGETS]
         tell_unknown(placements[0], progress)
         prepare = preprocessor(bundle.spec, using="host")
         observers = observe(
@@ -100,9 +105,11 @@ def calibrate(
         )
         tell_constant(observers, progress)
         tune = read_tune(model, images, bundle, threads)
-        fitting = np.concatenate(list(tensors(prepare, images.calibration[:FITTED])))
-        layers = max((placement.layers for placement in placements), key=len)
-        corrections = bias.correct(model, layers, fitting, threads=threads, progress=progress)
+        corrections = {}
+        if "correction" in followed.repair:
+            fitting = np.concatenate(list(tensors(prepare, images.calibration[:FITTED])))
+            layers = max((placement.layers for placement in placements), key=len)
+            corrections = bias.correct(model, layers, fitting, threads=threads, progress=progress)
         built: dict[str, Built] = {}
         for target in TARGETS:
             first = build(
@@ -111,7 +118,8 @@ def calibrate(
                 observers,
                 corrections,
                 tune,
-                methods=METHODS[settings.ranges],
+                methods=followed.ranges if settings.ranges == "auto" else METHODS[settings.ranges],
+                floating=floating,
                 threads=threads,
                 progress=progress,
             )
@@ -131,7 +139,8 @@ def calibrate(
         for variant, file in graphs.items():
             writer.put(f"{variant}.onnx", file)
         writer.put(
-            calibration_file.NAME, calibration_file.encode(bundle, images, observers, corrections, built)
+            calibration_file.NAME,
+            calibration_file.encode(bundle, images, observers, corrections, built, recipe=followed),
         )
         for one in scored:
             stage.put(writer, one)

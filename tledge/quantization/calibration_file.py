@@ -18,6 +18,7 @@ from tledge.quantization.images import BATCH, Images
 from tledge.quantization.observers import BINS, Observer
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
+from tledge.quantization.recipe import Recipe
 
 NAME = "calibration.json"
 SCHEMA = 1
@@ -29,12 +30,15 @@ def encode(
     observers: Mapping[str, Observer],
     corrections: Mapping[str, Correction],
     built: Mapping[str, Built],
+    *,
+    recipe: Recipe,
 ) -> bytes:
     """Return the file's bytes. The same images and network give the same bytes on the same machine."""
     document = {
         "schema": SCHEMA,
         "graph_sha256": bundle.sha256("fp32.onnx"),
         "spec_sha256": bundle.spec.sha256,
+        "recipe": {"name": recipe.name, "sha256": recipe.sha256},
         "batch": BATCH,
         "images": [image.sha256 for image in images.calibration],
         "tune": [image.sha256 for image in images.tune],

@@ -53,9 +53,10 @@ def fall_back(
     mended = corrections if built.chosen.corrected else {}
 
     graph, method = Graph(model), built.chosen.ranges
+    already = frozenset(built.chosen.floating)
 
     def with_float(nodes: frozenset[str]) -> Built:
-        placement = place(graph, built.placement.target, nodes)
+        placement = place(graph, built.placement.target, nodes | already)
         found = find_ranges(placement, observers, method)
         return attempt(model, placement, method, found, mended, tune=tune, threads=threads)
 
