@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,11 +13,14 @@ from tledge.bundle import Bundle
 from tledge.cli.options import FilePath, Output, columns, ledger, subcommand
 from tledge.errors import BundleError
 
+if TYPE_CHECKING:
+    from tledge.quantization.layers import LayerView
+
 
 @subcommand("inspect")
 @click.argument("bundle", type=FilePath)
 @click.option("--verify", is_flag=True, help="Hash every file and compare.")
-@click.option("--layers", is_flag=True, help="Show which layer of each engine runs in which type.")
+@click.option("--layers", is_flag=True, help="Show each layer's precision, range and noise; engines' types.")
 def command(output: Output, bundle: Path, verify: bool, layers: bool) -> None:
     """Show what BUNDLE holds: files, settings, ledger. --verify checks every hash (exit 6 if one differs)."""
     opened = Bundle.open(bundle)
@@ -46,13 +50,42 @@ def command(output: Output, bundle: Path, verify: bool, layers: bool) -> None:
 
 def _layers(bundle: Bundle) -> tuple[dict[str, Any], str]:
     from tledge.cli.build_engine import layer_report
+    from tledge.quantization.layers import describe
     from tledge.runtime.engine_manifest import engines
 
-    found = engines(bundle)
-    document = {"bundle": str(bundle.path), "engines": [engine.as_dict() for engine in found]}
-    blocks = ["\n".join(layer_report(engine)) for engine in found]
-    none = f"{bundle.path} holds no engines; `tledge build-engine {bundle.path}` builds one"
-    return document, "\n\n".join(blocks) or none
+    found, variants = engines(bundle), describe(bundle)
+    document = {
+        "bundle": str(bundle.path),
+        "layers": {name: [asdict(layer) for layer in layers] for name, layers in variants.items()},
+        "engines": [engine.as_dict() for engine in found],
+    }
+    blocks = [f"{name}\n{_table(layers)}" for name, layers in variants.items()]
+    blocks += ["\n".join(layer_report(engine)) for engine in found]
+    if not found:
+        blocks.append(f"{bundle.path} holds no engines; `tledge build-engine {bundle.path}` builds one")
+    return document, "\n\n".join(blocks)
+
+
+def _table(layers: Sequence[LayerView]) -> str:
+    def cell(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    return columns(
+        ("layer", "operator", "precision", "low", "high", "clipped %", "SQNR dB", "share of noise %"),
+        [
+            (
+                layer.node,
+                layer.op,
+                layer.precision if layer.rule is None else f"{layer.precision} ({layer.rule})",
+                cell(layer.low, ".4g"),
+                cell(layer.high, ".4g"),
+                cell(layer.clipped, ".4f"),
+                cell(layer.sqnr, ".1f"),
+                cell(layer.share, ".1f"),
+            )
+            for layer in layers
+        ],
+    )
 
 
 def _text(bundle: Bundle, *, verified: bool) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from tledge.bundle import Bundle
 from tledge.errors import BundleError
 from tledge.quantization import calibration_file
+from tledge.quantization.layers import clipped_share
 from tledge.report import plots
 from tledge.report.tables import Fact
 from tledge.report.text import clean, plural
@@ -135,10 +136,7 @@ def _histogram(name: str, tensor: dict[str, Any], low: float, high: float) -> Hi
     counts = np.array(tensor["counts"].split(), np.int64)
     step = 2.0 ** tensor["exponent"]
     edges = (tensor["first"] + np.arange(len(counts) + 1)) * step
-    # What lies within half a step of the range is rounded into it, not cut off.
-    half = (high - low) / 510
-    inside = (edges[1:] >= low - half) & (edges[:-1] <= high + half)
-    clipped = float(counts[~inside].sum() / max(counts.sum(), 1))
+    clipped = clipped_share(counts, edges, low, high)
     together = max(1, -(-len(counts) // BARS))
     starts = np.arange(0, len(counts), together)
     merged = np.add.reduceat(counts, starts) if len(counts) else counts
