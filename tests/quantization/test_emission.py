@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import numpy_helper
 
 from tests.quantization import networks
 from tledge.progress import Progress
-from tledge.quantization import emit_cpu, emit_trt, fp16, qdq
+from tledge.quantization import bias, emit_cpu, emit_trt, fp16, qdq
 from tledge.quantization.build import answers, find_ranges
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.observe import observe
@@ -198,3 +199,44 @@ def test_batch_normalisation_is_folded() -> None:
     assert operators(simple)["BatchNormalization"] == 0
     x = networks.images(8)
     np.testing.assert_allclose(answers(session(simple), x), answers(session(model), x), rtol=1e-4, atol=1e-5)
+
+
+def narrow():
+    """`mobile`, but nothing is padded where a ReLU6 is read: both convolutions of the block are 1 x 1."""
+    net = networks.Net(4)
+    stem = net.clip(net.conv("images", "stem", (16, 3, 3, 3)), "stem.act", 2.0)
+    wide = net.clip(net.conv(stem, "wide", (32, 16, 1, 1), scale=1.4), "wide.act", 2.0)
+    last = net.node("Relu", [net.conv(wide, "last", (32, 32, 1, 1), scale=1.4)], "last.act")
+    net.head(last, 32)
+    return net.model()
+
+
+def test_a_relu6_is_centred_only_where_no_padding_reads_it() -> None:
+    placed = {
+        make: place(Graph(load(make().SerializeToString())), "int8") for make in (networks.mobile, narrow)
+    }
+    assert placed[networks.mobile].centred == ("deep.act",)
+    assert placed[narrow].centred == ("stem.act", "wide.act")
+    graph = Graph(load(narrow().SerializeToString()))
+    assert place(graph, "int8", frozenset({"node_last"})).centred == ("stem.act",)
+    assert place(graph, "int8-cpu").centred == ()
+
+
+def test_centring_uses_all_steps_and_adds_no_operator() -> None:
+    model = load(narrow().SerializeToString())
+    placement = place(Graph(model), "int8")
+    ranges = dict.fromkeys(placement.tensors, Range(-2.0, 2.0)) | {"images": Range(-1.0, 1.0)}
+    plain = emit_trt.emit(model, dataclasses.replace(placement, centred=()), ranges)
+    quantised = emit_trt.emit(model, placement, ranges)
+    graph = Graph(quantised)
+    assert operators(quantised) == operators(plain)
+    for name in placement.centred:
+        clip = graph.makers[name]
+        low, high = (float(graph.constants[limit]) for limit in clip.input[1:])
+        assert low == -high
+        assert graph.constants[f"{name}.scale"] == pytest.approx(high / 127)
+    x = networks.images(64, 9)
+    # Against the network with rounded weights: what is left is the error of the activations.
+    right = answers(session(bias.rounded(model, placement.layers)), x)
+    errors = [np.sqrt(((answers(session(one), x) - right) ** 2).mean()) for one in (plain, quantised)]
+    assert errors[1] < 0.8 * errors[0]

@@ -146,8 +146,12 @@ def attempt(
 
 def find_ranges(placement: Placement, observers: Mapping[str, Observer], method: str) -> dict[str, Range]:
     """Return the range of each tensor of the placement by one method."""
-    scheme = ranges.SYMMETRIC if placement.target == "int8" else ranges.ASYMMETRIC
-    return {name: ranges.find(observers[name], method, scheme) for name in placement.tensors}
+
+    def scheme(name: str) -> ranges.Scheme:
+        whole = placement.target == "int8-cpu" or name in placement.centred
+        return ranges.ASYMMETRIC if whole else ranges.SYMMETRIC
+
+    return {name: ranges.find(observers[name], method, scheme(name)) for name in placement.tensors}
 
 
 def emit(

@@ -76,6 +76,7 @@ def _variant(one: Built) -> dict[str, Any]:
         "corrected": one.chosen.corrected,
         "ranges": {name: [found.low, found.high] for name, found in one.ranges.items()},
         "groups": [list(group) for group in one.placement.groups],
+        "centred": list(one.placement.centred),
         "layers": [layer.node for layer in one.placement.layers],
         "float": [{"node": d.node, "op": d.op, "rule": d.rule} for d in decisions],
         "trials": [_trial(trial) for trial in one.trials],

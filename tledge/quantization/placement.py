@@ -190,7 +190,8 @@ class Placement:
 
     `layers` and `sums` (residual additions: node, shortcut tensor) are INT8; `tensors` are the activations
     that get a scale, in graph order; `groups` are sets of them that share one scale; `absorbed` names the
-    Relu and Clip nodes that are left out because saturation does their work (int8-cpu).
+    Relu and Clip nodes that are left out because saturation does their work (int8-cpu); `centred` are those
+    of the tensors whose middle is moved to zero, which doubles their steps (int8).
     """
 
     target: Target
@@ -199,6 +200,7 @@ class Placement:
     tensors: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
     absorbed: tuple[str, ...]
+    centred: tuple[str, ...]
     decisions: tuple[Decision, ...]
 
 
@@ -234,7 +236,12 @@ def place(graph: Graph, target: Target, floating: frozenset[str] = frozenset()) 
     tensors += [name for group in groups for name in group]
     unique = sorted(set(tensors), key=lambda name: order[name])
     gone = tuple(name for name in absorbed if name is not None)
-    parts = (tuple(layers), tuple(sums), tuple(unique), groups, gone, tuple(decisions))
+    held = {name for _, name in sums}.union(*groups)
+    centred: tuple[str, ...] = ()
+    if target == "int8":
+        inside = {layer.node for layer in layers}
+        centred = tuple(name for name in unique if name not in held and _centred(graph, name, inside))
+    parts = (tuple(layers), tuple(sums), tuple(unique), groups, gone, centred, tuple(decisions))
     return Placement(target, *parts)
 
 
@@ -256,6 +263,36 @@ def _absorbed(graph: Graph, tensor: str) -> tuple[str | None, str]:
         if low is None or float(low) != 0.0:
             return None, tensor
     return reader.name, reader.output[0]
+
+
+def _centred(graph: Graph, tensor: str, layers: set[str]) -> bool:
+    """Tell whether the middle of `tensor` can be moved to zero without one more operator.
+
+    Signed INT8 with zero point 0 wastes its negative half on what a Clip at zero makes. Where a convolution
+    makes it and only unpadded INT8 convolutions read it, the shift goes into their biases and the Clip's
+    bounds. A padded one reads zeros at its borders, and no bias makes up for these.
+    """
+    clip = graph.makers.get(tensor)
+    readers = graph.readers.get(tensor, [])
+    if clip is None or clip.op_type != "Clip" or tensor in graph.outputs or not readers:
+        return False
+    if len(clip.input) < 3 or any(name not in graph.constants for name in clip.input[1:3]):
+        return False
+    if float(graph.constants[clip.input[1]]) != 0.0:
+        return False
+    maker = graph.makers.get(clip.input[0])
+    if maker is None or maker.op_type != "Conv" or graph.only_reader(clip.input[0]) is None:
+        return False
+    known = all(len(node.input) > 2 and node.input[2] in graph.constants for node in [maker, *readers])
+    return known and all(node.name in layers and _unpadded(node) for node in readers)
+
+
+def _unpadded(node: NodeProto) -> bool:
+    given = attributes(node)
+    automatic = given.get("auto_pad", b"NOTSET")
+    return node.op_type == "Conv" and (
+        automatic == b"VALID" or (automatic == b"NOTSET" and not any(given.get("pads", [])))
+    )
 
 
 def _shortcut(graph: Graph, node: NodeProto) -> str:
