@@ -20,6 +20,7 @@ from tledge.quantization.observers import Observer
 from tledge.quantization.placement import Placement, Target, place
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
+from tledge.runtime.machine import has_int8_dot_product
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -166,8 +167,13 @@ def emit(
 
 
 def judge(model: ModelProto, target: Target, tune: Tune, threads: int) -> Comparison:
-    """Return how the graph's answers on tune differ from the float network's."""
-    found = answers(session(model, threads, exact=target == "int8"), tune.tensors)
+    """Return how the graph's answers on tune differ from the float network's.
+
+    A choice must not depend on the processor it is made on: where INT8 sums saturate, Q/DQ are computed as
+    they are written.
+    """
+    opened = session(model, threads, exact=target == "int8", integer=has_int8_dot_product())
+    found = answers(opened, tune.tensors)
     return compare(tune.logits, found, tune.labels)
 
 

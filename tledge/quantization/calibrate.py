@@ -29,7 +29,7 @@ from tledge.quantization.observe import observe
 from tledge.quantization.observers import Observer
 from tledge.quantization.placement import TARGETS, Placement, place
 from tledge.runtime.choose import others
-from tledge.runtime.machine import physical_cores
+from tledge.runtime.machine import has_int8_dot_product, physical_cores
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -104,6 +104,11 @@ def calibrate(
             progress=progress,
         )
         tell_constant(observers, progress)
+        if not has_int8_dot_product():
+            progress.note(
+                "no VNNI here: choices are made in exact arithmetic; the scores of int8-cpu are what this "
+                "processor answers, whose sums saturate"
+            )
         tune = read_tune(model, images, bundle, threads)
         corrections = {}
         if "correction" in followed.repair:

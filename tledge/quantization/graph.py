@@ -238,13 +238,17 @@ def part(model: ModelProto, nodes: list[NodeProto], inputs: list[str], outputs: 
     return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
 
 
-def session(model: ModelProto, threads: int | None = None, *, exact: bool = True) -> Any:
+def session(
+    model: ModelProto, threads: int | None = None, *, exact: bool = True, integer: bool = True
+) -> Any:
     """Return an ONNX Runtime session of `model` on the CPU.
 
     Args:
         model: The graph; may have many outputs.
         threads: Threads of one inference; None: all cores.
         exact: Leave out the optimiser that recomputes biases from the scales (see tledge.runtime).
+        integer: Fuse Q/DQ into INT8 kernels. Without it they are computed as written, in float: the answers
+            of kernels that add in 32 bits, on a processor whose own add in 16 and saturate.
 
     Raises:
         MachineError: ONNX Runtime is missing.
@@ -261,6 +265,8 @@ def session(model: ModelProto, threads: int | None = None, *, exact: bool = True
     options.inter_op_num_threads = 1
     # The arena keeps twice what was ever needed; calibration promises to stay under 1 GB.
     options.enable_cpu_mem_arena = False
+    if not integer:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     disabled = ["WeightBiasQuantization"] if exact else None
     try:
         return onnxruntime.InferenceSession(
