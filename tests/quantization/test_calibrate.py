@@ -231,3 +231,20 @@ def test_images_are_balanced_and_sorted() -> None:
     assert [one.sha256 for one in chosen] == ["a0", "a1", "a2", "b0", "b1", "c0"]
     assert balanced(pool[::-1], 6) == chosen
     assert len(balanced(pool, 100)) == len(pool)
+
+
+def test_an_operator_that_no_rule_knows_stays_float_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tledge.progress import Progress
+
+    net = networks.Net()
+    stem = net.node("Relu", [net.conv("images", "stem", (16, 3, 3, 3))], "stem.act")
+    odd = net.node("Softsign", [stem], "odd")
+    net.head(net.node("Relu", [net.conv(odd, "last", (16, 16, 3, 3))], "last.act"), 16)
+    bundle = networks.bundle(tmp_path, net.model())
+    calibrate(bundle, settings=SETTINGS, progress=Progress(terminal=False))
+    assert "left in float, because no rule is known for them: Softsign" in capsys.readouterr().err
+    for variant in calibration_file.read(Bundle.open(bundle.path))["variants"].values():
+        assert {"node": "node_odd", "op": "Softsign", "rule": "unknown"} in variant["float"]
+        assert variant["layers"][:2] == ["node_stem", "node_last"]

@@ -9,6 +9,7 @@ import click
 
 from tledge.bundle import Bundle
 from tledge.cli.options import FilePath, Output, stage_answer, subcommand
+from tledge.errors import InputError
 
 
 @subcommand("calibrate")
@@ -26,6 +27,9 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 )
 @click.option("--max-drop", type=float, default=0.5, help="Points of top-1 that INT8 may lose.")
 @click.option("--min-agreement", type=float, help="Per cent of the answers that INT8 must keep.")
+@click.option(
+    "--write-trt-cache", type=FilePath, metavar="FILE", help="Also a calibration.cache of TensorRT 8 and 10."
+)
 @click.option("--threads", type=click.IntRange(1), help="Default: the physical cores.")
 def command(
     output: Output,
@@ -36,6 +40,7 @@ def command(
     ranges: str,
     max_drop: float,
     min_agreement: float | None,
+    write_trt_cache: Path | None,
     threads: int | None,
 ) -> None:
     """Make int8 (for TensorRT), int8-cpu (for x86) and fp16 of BUNDLE's network, and score them.
@@ -46,6 +51,8 @@ def command(
     from tledge.quantization import CalibrateSettings, calibrate
 
     started = time.monotonic()
+    if write_trt_cache is not None and not write_trt_cache.parent.is_dir():
+        raise InputError(f"no such folder: {write_trt_cache.parent}", path=write_trt_cache.parent)
     settings = CalibrateSettings(
         recipe=recipe,
         images=images,
@@ -55,5 +62,10 @@ def command(
         threads=threads,
     )
     rows = calibrate(Bundle.open(bundle), data, settings, output.progress)
+    if write_trt_cache is not None:
+        from tledge.bundle.files import write_atomic
+        from tledge.quantization import calibration_file, trt_cache
+
+        write_atomic(write_trt_cache, trt_cache.encode(calibration_file.read(Bundle.open(bundle))))
     document, text = stage_answer(Bundle.open(bundle), rows, time.monotonic() - started)
     output.show(document, text)

@@ -1,0 +1,49 @@
+"""The calibration cache of TensorRT 8 and 10, for what still calibrates by it: DeepStream, DLA, trtexec.
+
+A line of header, then one `tensor: scale` a line, the scale (largest magnitude / 127) as the eight
+hexadecimal digits of its big-endian float32. TensorRT 11 has no calibrators: it reads `int8` instead.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from tledge.errors import UsageError
+from tledge.quantization import calibration_file, ranges
+from tledge.quantization.layers import observer
+from tledge.quantization.qdq import symmetric
+from tledge.quantization.ranges import Range
+
+# TensorRT looks at the calibrator's kind after the last dash; the version before it is the writer's.
+HEADER = "TRT-100300-EntropyCalibration2"
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Return the cache of a calibration: every tensor that was observed.
+
+    Those that the `int8` variant quantises have its ranges. The others, which only an implicit quantiser asks
+    for, get theirs from their histograms by the method that was chosen for it.
+
+    Raises:
+        UsageError: a tensor's name holds a line break, which the format cannot.
+    """
+    decided = document["variants"]["int8"]
+    found = {
+        name: ranges.find(observer(name, tensor), decided["ranges_by"], ranges.SYMMETRIC)
+        for name, tensor in document["tensors"].items()
+    } | calibration_file.ranges(document, "int8")
+    for group in decided["groups"]:
+        span = Range(min(found[name].low for name in group), max(found[name].high for name in group))
+        found.update(dict.fromkeys(group, span))
+    return render({name: symmetric(one).scale for name, one in found.items()})
+
+
+def render(scales: Mapping[str, float]) -> bytes:
+    """Return the cache of these scales by tensor. Raises as `encode` does."""
+    for name in scales:
+        if "\n" in name or "\r" in name:
+            raise UsageError(f"a calibration cache cannot hold the tensor {name!r}: its name breaks the line")
+    lines = [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in sorted(scales.items())]
+    return "\n".join([HEADER, *lines, ""]).encode()
