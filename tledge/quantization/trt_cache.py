@@ -16,7 +16,7 @@ from tledge.quantization.layers import observer
 from tledge.quantization.qdq import symmetric
 from tledge.quantization.ranges import Range
 
-# TensorRT looks at the calibrator's kind after the last dash; the version before it is the writer's.
+# The version (10.3.0, JetPack 6's) and the kind of the calibrator that would have written it.
 HEADER = "TRT-100300-EntropyCalibration2"
 
 
