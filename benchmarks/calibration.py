@@ -204,12 +204,15 @@ def read(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def logits(path: Path, images: np.ndarray) -> np.ndarray:
+    """Return a graph's logits; where INT8 sums saturate (no VNNI), of Q/DQ as written, for every tool."""
     import onnx
 
     from tledge.quantization.build import answers
     from tledge.quantization.graph import session
+    from tledge.runtime.machine import has_int8_dot_product
 
-    return answers(session(onnx.load(path), os.cpu_count()), images)
+    opened = session(onnx.load(path), os.cpu_count(), integer=has_int8_dot_product())
+    return answers(opened, images)
 
 
 def main() -> None:

@@ -40,6 +40,9 @@ def test_each_layer_has_its_row_and_shares_add_up(made: Path) -> None:
         assert worst.share == max(layer.share for layer in int8)
         assert all(15 < (layer.sqnr or 0) < 60 for layer in int8)
         assert all(layer.low < layer.high and 0 <= layer.clipped < 5 for layer in int8)
+    covered = {layer.node: layer.low for layer in found["int8"]}
+    assert covered["node_thin"] == 0.0, "a centred input has all its steps above zero"
+    assert covered["node_deep"] < 0.0
     head = found["int8"][-1]
     assert (head.node, head.precision, head.rule) == ("node_logits", "float", "vector-product")
 

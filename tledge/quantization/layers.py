@@ -69,7 +69,7 @@ def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple
     covered: dict[str, Range] = {}
     for layer in placement.layers:
         seen, span = observer(layer.input, document["tensors"][layer.input]), found[layer.input]
-        if target == "int8":
+        if target == "int8" and layer.input not in placement.centred:
             span = Range(-span.largest, span.largest)
         steps = 254 if target == "int8" else 255
         power = max(seen.squares / seen.count, 0.0)
