@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle.path
 
 
-def test_each_layer_has_its_row_and_shares_add_up(made: Path) -> None:
+def test_each_layer_has_its_row(made: Path) -> None:
     found = describe(Bundle.open(made))
     assert list(found) == ["int8", "int8-cpu"]
     document = calibration_file.read(Bundle.open(made))
@@ -35,9 +35,6 @@ def test_each_layer_has_its_row_and_shares_add_up(made: Path) -> None:
         assert len(layers) == 6
         int8 = [layer for layer in layers if layer.precision == "int8"]
         assert [layer.node for layer in int8] == document["variants"][variant]["layers"]
-        assert sum(layer.share or 0 for layer in int8) == pytest.approx(100)
-        worst = min(int8, key=lambda layer: layer.sqnr or 0)
-        assert worst.share == max(layer.share for layer in int8)
         assert all(15 < (layer.sqnr or 0) < 60 for layer in int8)
         assert all(layer.low < layer.high and 0 <= layer.clipped < 5 for layer in int8)
     covered = {layer.node: layer.low for layer in found["int8"]}

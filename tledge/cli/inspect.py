@@ -71,7 +71,7 @@ def _table(layers: Sequence[LayerView]) -> str:
         return "-" if value is None else format(value, form)
 
     return columns(
-        ("layer", "operator", "precision", "low", "high", "clipped %", "SQNR dB", "share of noise %"),
+        ("layer", "operator", "precision", "low", "high", "clipped %", "SQNR dB"),
         [
             (
                 layer.node,
@@ -81,7 +81,6 @@ def _table(layers: Sequence[LayerView]) -> str:
                 cell(layer.high, ".4g"),
                 cell(layer.clipped, ".4f"),
                 cell(layer.sqnr, ".1f"),
-                cell(layer.share, ".1f"),
             )
             for layer in layers
         ],

@@ -1,10 +1,8 @@
 """What INT8 costs each layer, from a bundle's calibration and its float weights alone: no image is needed.
 
 The signal-to-noise of a layer is that of its input (from the histogram and the range) and of its weights, as
-the noises of the two factors of a product add up: 1/s = 1/s_input + 1/s_weight. The same model gives the
-layer's share of all noise that reaches the answers (D. Lin et al., "Fixed point quantization of deep
-convolutional networks", arXiv 1511.06393). It is an estimate: what corrections mend is not in it, nor that
-some layers bear noise better than others.
+the noises of the two factors of a product add up: 1/s = 1/s_input + 1/s_weight. What corrections mend is not in
+it, and it is no measure of harm: layers differ in how much noise the answers bear from them (docs/int8.md).
 """
 
 from __future__ import annotations
@@ -31,8 +29,7 @@ class LayerView:
     """One convolution or matrix product.
 
     `rule` says why it is float, None where it is INT8; the rest is None where it is float. `low` and `high`
-    are what its input's scale covers, `clipped` the percentage of values outside, `sqnr` is in dB, `share`
-    the percentage of all layers' noise.
+    are what its input's scale covers, `clipped` the percentage of values outside, `sqnr` is in dB.
     """
 
     node: str
@@ -43,7 +40,6 @@ class LayerView:
     high: float | None = None
     clipped: float | None = None
     sqnr: float | None = None
-    share: float | None = None
 
 
 def describe(bundle: Bundle) -> dict[str, tuple[LayerView, ...]]:
@@ -77,7 +73,6 @@ def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple
         of_input = error / power if power else 0.0
         noise[layer.node] = of_input + weight_noise(graph.constants[layer.weight], layer.axis)
         covered[layer.node] = span
-    total = sum(noise.values())
     views = []
     for node in graph.nodes:
         if node.name in layers:
@@ -93,7 +88,6 @@ def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple
                     high=span.high,
                     clipped=100 * clipped_share(seen.counts, seen.edges, span.low, span.high),
                     sqnr=-10 * math.log10(ratio) if ratio else None,
-                    share=100 * ratio / total if total else 0.0,
                 )
             )
         elif node.op_type in WEIGHTED:
