@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": ("predict", "Label images."),
     "preprocess": ("preprocess", "Write the input tensor exactly as a device makes it."),
     "inspect": ("inspect", "Show a bundle: manifest, ledger; --verify checks every hash."),
+    "serve": ("serve", "Answer images over HTTP."),
     "report": ("report", "Make one HTML page of what a bundle knows about itself, for people."),
     "export": ("export", "Take out the plain graph, or a bundle small enough for a board."),
 }

@@ -1,0 +1,135 @@
+"""The endpoint as a process, over a real socket."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.runtime import bundles
+
+for package in ("starlette", "uvicorn", "onnxruntime"):
+    pytest.importorskip(package)
+
+
+@contextmanager
+def serving(bundle: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    words = [sys.executable, "-m", "tledge", "serve", str(bundle), "--port", "0", *flags]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr
+        said = ""
+        while not (found := re.search(r"running on http://[^ ]*:(\d+)", said, re.IGNORECASE)):
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        yield process, int(found[1])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundles.make(tmp_path_factory.mktemp("serve") / "tiny.tledge").path
+
+
+@pytest.fixture(scope="module")
+def port(bundle: Path) -> Iterator[int]:
+    with serving(bundle, "--backend", "onnxruntime", "--token", "secret", "--queue", "2") as (_, number):
+        yield number
+
+
+def image() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def ask(
+    port: int, body: bytes, path: str = "/predict", token: str = "secret", method: str = "POST"
+) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, body, {"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    result = answer.status, json.loads(answer.read())
+    connection.close()
+    return result
+
+
+def begin(port: int, length: int) -> socket.socket:
+    opened = socket.create_connection(("127.0.0.1", port), timeout=20)
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n"
+    opened.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
+    return opened
+
+
+def test_an_image_is_labelled(port: int) -> None:
+    status, said = ask(port, image())
+    assert status == 200
+    assert said["predictions"][0]["label"] in bundles.LABELS
+    assert set(said["predictions"][0]) == {"file", "label", "index", "probability", "top", "error"}
+    assert ask(port, b"", "/health", method="GET")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "token", "path", "status"),
+    [
+        (b"no image", "secret", "/predict", 422),
+        (b"", "secret", "/predict", 400),
+        (b"x", "wrong", "/predict", 401),
+        (b"x", "secret", "/elsewhere", 404),
+    ],
+)
+def test_errors_have_the_shape_of_the_contract(
+    port: int, body: bytes, token: str, path: str, status: int
+) -> None:
+    answer = ask(port, body, path, token)
+    assert answer[0] == status
+    assert set(answer[1]["error"]) == {"kind", "message", "hint", "path"}
+
+
+def test_a_large_body_is_refused_unread(port: int) -> None:
+    with begin(port, 200 << 20) as opened:
+        assert opened.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_full_queue_says_so_and_half_a_body_frees_its_place(port: int) -> None:
+    halves = [begin(port, 100) for _ in range(2)]
+    for half in halves:
+        half.sendall(b"x")
+    statuses = [ask(port, image())[0] for _ in range(20)]
+    assert statuses[-1] == 429
+    for half in halves:
+        half.close()
+    assert 200 in [ask(port, image())[0] for _ in range(50)]
+
+
+def test_sigterm_finishes_what_was_taken(bundle: Path) -> None:
+    with serving(bundle, "--backend", "onnxruntime") as (process, port):
+        data = image()
+        with begin(port, len(data)) as opened:
+            opened.sendall(data[:10])
+            assert ask(port, image())[0] == 200  # by now the first one has been taken
+            process.send_signal(signal.SIGTERM)
+            opened.sendall(data[10:])
+            assert opened.recv(100).startswith(b"HTTP/1.1 200")
+        assert process.wait(20) == 143
+
+
+def test_another_host_needs_a_token(bundle: Path) -> None:
+    words = [sys.executable, "-m", "tledge", "serve", str(bundle), "--host", "0.0.0.0"]
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 2

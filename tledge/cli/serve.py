@@ -1,0 +1,58 @@
+"""`tledge serve`: an HTTP endpoint."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from tledge.cli.options import FilePath, Output, subcommand
+from tledge.errors import MachineError, UsageError
+
+
+@subcommand("serve")
+@click.argument("bundle", type=FilePath)
+@click.option("--host", default="127.0.0.1", help="Address to listen on; any but loopback needs a token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port; 0: any that is free.")
+@click.option("--token", envvar="TLEDGE_TOKEN", help="What every request must bear (or TLEDGE_TOKEN).")
+@click.option("--queue", type=click.IntRange(1), default=64, help="Requests at once; more are told to wait.")
+@click.option("--variant", default="auto", help="fp32, fp16, int8 or int8-cpu.")
+@click.option("--backend", default="auto", help="onnxruntime, openvino, tensorrt or tensorrt-rtx.")
+def command(
+    output: Output,
+    bundle: Path,
+    host: str,
+    port: int,
+    token: str | None,
+    queue: int,
+    variant: str,
+    backend: str,
+) -> None:
+    """Answer `POST /predict` with the labels of the image whose bytes are the body, until stopped."""
+    if not token and not _loopback(host):
+        raise UsageError(f"--host {host} lets others in, and there is no token", hint="Set TLEDGE_TOKEN.")
+    try:
+        import uvicorn
+
+        from tledge.serving import Limits, application
+    except ImportError as error:
+        raise MachineError("serve needs starlette and uvicorn", hint='pip install "tledge[serve]"') from error
+    from tledge.bundle import Bundle
+    from tledge.runtime import load
+    from tledge.runtime.choose import passed_over
+
+    if backend == "auto":
+        for reason in passed_over(Bundle.open(bundle)):
+            output.progress.note(reason)
+    model = load(bundle, backend=backend, variant=variant)
+    app = application(model, token=token or None, limits=Limits(queue=queue))
+    # uvicorn stops listening on SIGTERM or Ctrl-C, finishes what it took, and raises the signal again.
+    uvicorn.run(app, host=host, port=port, log_level="info", access_log=False, server_header=False)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

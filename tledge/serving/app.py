@@ -1,0 +1,137 @@
+"""The application: what is asked for is checked, bounded and answered, each error in the contract's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tledge.runtime import Model, Prediction
+from tledge.serving.batches import Batcher
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes on. Seconds and bytes; memory is bounded by `queue` times `body`."""
+
+    batch: int = 4  # as in `Model.predict`: more no longer fits the cache of a small processor
+    wait: float = 0.002  # less than an inference takes, so that waiting costs little and gathers much
+    queue: int = 64
+    body: int = 20 << 20  # the largest camera JPEGs have 15 MB
+    slow: float = 10.0  # for the whole of a body to arrive
+    whole: float = 30.0  # from the whole body to the answer
+
+
+class Refused(Exception):
+    """A request that is answered with an error: its status and the body of the contract."""
+
+    def __init__(self, status: int, kind: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message, self.hint = status, kind, message, hint
+
+
+def application(model: Model, *, token: str | None = None, limits: Limits | None = None) -> Starlette:
+    """Return the ASGI application of one model. With a `token` every request must bear it."""
+    bounds = limits or Limits()
+
+    def predict_all(images: Sequence[bytes]) -> list[Prediction]:
+        return list(model.predict_each(images, batch=bounds.batch))
+
+    batcher = Batcher(predict_all, most=bounds.batch, wait=bounds.wait)
+    inside = 0
+
+    async def predict(request: Request) -> Response:
+        nonlocal inside
+        _allow(request, token)
+        if inside >= bounds.queue:
+            raise Refused(429, "busy", "the queue is full", "Ask again after a second.")
+        inside += 1
+        try:
+            data = await _body(request, bounds)
+            try:
+                answer = await asyncio.wait_for(batcher.answer(data), bounds.whole)
+            except asyncio.TimeoutError:
+                raise Refused(504, "busy", f"no answer within {bounds.whole:g} s") from None
+        finally:
+            inside -= 1
+        if answer.error is not None:
+            raise Refused(422, "input", answer.error, "Send the bytes of a JPEG or PNG file.")
+        document = {"predictions": [answer.as_dict()], "variant": model.variant, "backend": model.backend}
+        return JSONResponse(document)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "variant": model.variant, "backend": model.backend})
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    return Starlette(
+        routes=[Route("/predict", predict, methods=["POST"]), Route("/health", health, methods=["GET"])],
+        exception_handlers={Refused: _refused, HTTPException: _unknown, Exception: _fault},
+        lifespan=life,
+    )
+
+
+def _allow(request: Request, token: str | None) -> None:
+    given = request.headers.get("authorization", "")
+    if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise Refused(401, "usage", "the token is missing or wrong", "Send `Authorization: Bearer TOKEN`.")
+
+
+async def _body(request: Request, bounds: Limits) -> bytes:
+    """Return the whole body; what is too large is refused before it is read, or as soon as it is known."""
+    large = Refused(413, "input", f"the body is larger than {bounds.body} bytes", "Send a smaller image.")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > bounds.body:
+        raise large
+
+    async def read() -> bytes:
+        data = bytearray()
+        async for piece in request.stream():
+            data += piece
+            if len(data) > bounds.body:
+                raise large
+        return bytes(data)
+
+    try:
+        data = await asyncio.wait_for(read(), bounds.slow)
+    except asyncio.TimeoutError:
+        raise Refused(408, "input", f"the body did not arrive within {bounds.slow:g} s") from None
+    except ClientDisconnect:
+        raise Refused(400, "input", "the body stopped half-way") from None
+    if not data:
+        raise Refused(400, "input", "the body is empty", "Send the bytes of an image file.")
+    return data
+
+
+def _error(status: int, kind: str, message: str, hint: str | None = None) -> JSONResponse:
+    extra = {429: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
+    body = {"error": {"kind": kind, "message": message, "hint": hint, "path": None}}
+    return JSONResponse(body, status, headers=extra)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return _error(error.status, error.kind, error.message, error.hint)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, "usage", error.detail, "POST /predict or GET /health.")
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    return _error(500, "internal", "a fault of tledge", "The server's log says more.")
