@@ -1,8 +1,9 @@
 """What INT8 costs each layer, from a bundle's calibration and its float weights alone: no image is needed.
 
 The signal-to-noise of a layer is that of its input (from the histogram and the range) and of its weights, as
-the noises of the two factors of a product add up: 1/s = 1/s_input + 1/s_weight. What corrections mend is not in
-it, and it is no measure of harm: layers differ in how much noise the answers bear from them (docs/int8.md).
+the noises of the two factors of a product add up: 1/s = 1/s_input + 1/s_weight. What corrections mend is not
+in it, and it is no measure of harm: the answers bear more noise from some layers than from others
+(docs/int8.md).
 """
 
 from __future__ import annotations
