@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <ctime>
 #include <new>
 #include <vector>
 
@@ -108,6 +109,13 @@ int run(const Plan& plan, const void* table, const Source& source, void* out, in
 
 thread_local std::vector<uint8_t> jpeg_pixels;
 
+// The clock of Python's time.perf_counter_ns.
+int64_t now() {
+    timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<int64_t>(time.tv_sec) * 1000000000 + time.tv_nsec;
+}
+
 }  // namespace
 
 extern "C" {
@@ -166,7 +174,8 @@ int tledge_jpeg_size(const uint8_t* data, int64_t bytes, int exif, int32_t* widt
     return tledge::jpeg_size(data, static_cast<size_t>(bytes), exif != 0, width, height) ? 0 : kUnsupported;
 }
 
-int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, void* out, int threads) {
+int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, void* out, int threads,
+                    int64_t* decoded) {
     const Plan* known = static_cast<const Plan*>(plan);
     if (known == nullptr || data == nullptr || bytes < 0 || out == nullptr) return kInvalid;
     Source source;
@@ -175,6 +184,7 @@ int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, in
     } catch (const std::bad_alloc&) {
         return kNoMemory;
     }
+    if (decoded != nullptr) *decoded = now();
     return run(*known, table, source, out, threads);
 }
 

@@ -6,6 +6,7 @@ import io
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,17 @@ def test_damage_never_gives_another_tensor(data: st.DataObject) -> None:
     except Exception:  # Pillow reads on to the end, and may find damage below the crop
         return
     assert np.array_equal(tensor, expected)
+
+
+def test_decoding_and_resampling_are_told_apart() -> None:
+    kernels = preprocessor(Spec(geometry=Box(size=(64, 64))))
+    data = encoded(photograph(300, 400))
+    stamps: list[int] = []
+    started = time.perf_counter_ns()
+    tensor = kernels.jpeg(data, stamps=stamps)
+    ended = time.perf_counter_ns()
+    (decoded,) = stamps
+    assert started < decoded < ended
+    assert np.array_equal(tensor, kernels.jpeg(data))
+    assert kernels.jpeg(b"no JPEG", stamps=stamps) is None
+    assert stamps == [decoded]

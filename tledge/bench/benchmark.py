@@ -124,32 +124,41 @@ def queries(model: Model, files: Sequence[bytes], source: str) -> Query:
     """Return what answers one query from `source`, with a time stamp after each stage of `timed`."""
     clock = time.perf_counter_ns
 
-    def decode(data: bytes) -> NDArray[Any]:
-        """Return pixels, or the tensor at once where the model reads a JPEG straight to it."""
-        straight = model.straight(data)
-        return model.pixels(data) if straight is None else straight
+    def from_file(data: bytes, stamps: list[int]) -> NDArray[Any]:
+        """Return the tensor; where a JPEG is read straight to it, the kernels say when decoding ended."""
+        straight = model.straight(data, stamps)
+        if straight is not None:
+            return straight
+        pixels = model.pixels(data)
+        stamps.append(clock())
+        return model.tensor([pixels])
 
-    def prepare(decoded: NDArray[Any]) -> NDArray[Any]:
-        return decoded if decoded.ndim == 4 else model.tensor([decoded])
+    def from_pixels(pixels: NDArray[Any], stamps: list[int]) -> NDArray[Any]:
+        return model.tensor([pixels])
+
+    def from_tensor(tensor: NDArray[Any], stamps: list[int]) -> NDArray[Any]:
+        return tensor
 
     def label(logits: NDArray[np.float32]) -> int | None:
         return model.answers(logits, [b""])[0].index
 
-    steps: list[Callable[[Any], Any]] = [decode, prepare, model.logits, label]
+    begin: Callable[[Any, list[int]], NDArray[Any]] = from_file
     starts: list[Any] = list(files)
     if source == "pixels":
-        starts = [model.pixels(file) for file in files]
+        begin, starts = from_pixels, [model.pixels(file) for file in files]
     elif source == "tensor":
-        starts = [model.preprocess(file) for file in files]
-    steps = steps[SOURCES.index(source) :]
+        begin, starts = from_tensor, [model.preprocess(file) for file in files]
 
-    def query(image: int) -> tuple[int, Sequence[int]]:
-        value = starts[image]
-        stamps = []
-        for step in steps:
-            value = step(value)
+    def query(image: int) -> tuple[Any, Sequence[int]]:
+        stamps: list[int] = []
+        tensor = begin(starts[image], stamps)
+        if source != "tensor":
             stamps.append(clock())
-        return value, stamps
+        logits = model.logits(tensor)
+        stamps.append(clock())
+        answer = label(logits)
+        stamps.append(clock())
+        return answer, stamps
 
     return query
 

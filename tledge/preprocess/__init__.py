@@ -39,10 +39,11 @@ class Preprocessor(Protocol):
             InputError: the image or `out` is not like that, or is too large to be resized.
         """
 
-    def jpeg(self, data: bytes, out: Tensor | None = None) -> Tensor | None:
+    def jpeg(self, data: bytes, out: Tensor | None = None, stamps: list[int] | None = None) -> Tensor | None:
         """Return the tensor of a JPEG file's bytes, decoding only what the crop needs, with the usual bits.
 
         None where that cannot be done (another format, CMYK, turned by EXIF, damaged...): decode it whole.
+        To `stamps`, where given, goes the time (time.perf_counter_ns) at which decoding ended.
         """
 
     def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:

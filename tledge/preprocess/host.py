@@ -67,12 +67,13 @@ class HostPreprocessor:
         self._run(checked, self._table.pointer, result)
         return result
 
-    def jpeg(self, data: bytes, out: Tensor | None = None) -> Tensor | None:
+    def jpeg(self, data: bytes, out: Tensor | None = None, stamps: list[int] | None = None) -> Tensor | None:
         """Return the tensor of a JPEG file's bytes, decoding only the rows and columns under the crop.
 
         None where the kernels do not take the file on (another format, CMYK, turned by EXIF, damaged, larger
         than 100 megapixels) or were built without libjpeg-turbo: decode it whole then, for the same bits or
-        a message that says what is wrong.
+        a message that says what is wrong. To `stamps` goes the time (time.perf_counter_ns) at which decoding
+        ended.
         """
         width, height = ctypes.c_int32(), ctypes.c_int32()
         size = ctypes.byref(width), ctypes.byref(height)
@@ -82,12 +83,15 @@ class HostPreprocessor:
             return None
         plan = self._plan(width.value, height.value)
         result = check_out(out, self.spec.shape, self.spec.dtype)
+        decoded = None if stamps is None else ctypes.c_int64()
         code = self._library.tledge_run_jpeg(
-            plan.pointer, self._table.pointer, data, len(data), result.ctypes.data, self.threads
+            plan.pointer, self._table.pointer, data, len(data), result.ctypes.data, self.threads, decoded
         )
         if code == UNSUPPORTED:
             return None
         _answer(code)
+        if stamps is not None and decoded is not None:
+            stamps.append(decoded.value)
         return result
 
     def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:

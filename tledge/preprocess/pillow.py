@@ -34,7 +34,7 @@ class PillowPreprocessor:
         self._normalise_into(self.pixels(image), result)
         return result
 
-    def jpeg(self, data: bytes, out: Tensor | None = None) -> Tensor | None:
+    def jpeg(self, data: bytes, out: Tensor | None = None, stamps: list[int] | None = None) -> Tensor | None:
         """Return None: the reference takes decoded images only."""
         return None
 

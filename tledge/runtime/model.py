@@ -144,13 +144,14 @@ class Model:
         straight = self.straight(data) if isinstance(data, bytes) else None
         return self.tensor([self.pixels(image)]) if straight is None else straight
 
-    def straight(self, data: bytes) -> NDArray[Any] | None:
+    def straight(self, data: bytes, stamps: list[int] | None = None) -> NDArray[Any] | None:
         """Return the input tensor, 1 x C x H x W, of a JPEG file's bytes, decoding only what the crop needs.
 
         None where the kernels leave the file to `pixels` and `tensor`, which give the same bits or say what
-        is wrong with it.
+        is wrong with it. To `stamps`, where given, goes the time (time.perf_counter_ns) at which decoding
+        ended and resampling began.
         """
-        tensor = self.preprocessor.jpeg(data)
+        tensor = self.preprocessor.jpeg(data, stamps=stamps)
         return None if tensor is None else tensor[np.newaxis]
 
     def pixels(self, image: Source) -> NDArray[np.uint8]:
