@@ -6,6 +6,7 @@
 #include <new>
 #include <vector>
 
+#include "frame.h"
 #include "jpeg.h"
 #include "plan.h"
 #include "pool.h"
@@ -155,6 +156,13 @@ int tledge_run(const void* plan, const void* table, const uint8_t* pixels, int64
     const Plan* known = static_cast<const Plan*>(plan);
     if (known == nullptr || !fits(*known, pixels, stride, out)) return kInvalid;
     return run(*known, table, tledge::whole_image(*known, pixels, stride), out, threads);
+}
+
+int tledge_run_frame(const void* plan, const void* table, const tledge_frame* frame, void* out, int threads) {
+    const Plan* known = static_cast<const Plan*>(plan);
+    if (known == nullptr || frame == nullptr || out == nullptr || !tledge::makes_sense(*frame)) return kInvalid;
+    if (frame->width != known->geometry.source_width || frame->height != known->geometry.source_height) return kInvalid;
+    return run(*known, table, tledge::whole_frame(*frame), out, threads);
 }
 
 int tledge_run_batch(int count, const void* const* plans, const void* table, const uint8_t* const* pixels,

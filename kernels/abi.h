@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLEDGE_ABI_VERSION 4
+#define TLEDGE_ABI_VERSION 5
 
 #if defined(__cplusplus)
 extern "C" {
@@ -31,6 +31,15 @@ typedef struct tledge_geometry {
     int32_t fill[3];         /* of the border: red, green, blue */
 } tledge_geometry;
 
+/* A camera's frame (kernels/colour.h): 0 NV12, 1 NV21, 2 I420, 3 YUYV, 4 UYVY, 5 BGRx, 6 RGBA, 7 grey. */
+typedef struct tledge_frame {
+    int32_t format, width, height;
+    int32_t between_columns, between_rows; /* siting: chroma between two luma samples (1) or on the first (0) */
+    int32_t matrix[6];                     /* black level; luma, red of V, green of U and V, blue of U: 16 fractional bits */
+    const uint8_t* planes[3];
+    int64_t strides[3];                    /* bytes from row to row; at least a row of the plane */
+} tledge_frame;
+
 TLEDGE_API int tledge_abi_version(void);
 
 /* The instruction sets compiled in, best first. name: NULL past the last. */
@@ -49,6 +58,9 @@ TLEDGE_API void tledge_table_free(void* table);
 /* One image to one tensor, its rows shared among `threads` threads. */
 TLEDGE_API int tledge_run(const void* plan, const void* table, const uint8_t* pixels, int64_t stride, void* out,
                           int threads);
+
+/* The same of a camera's frame, converted to red, green and blue row by row and then resampled. */
+TLEDGE_API int tledge_run_frame(const void* plan, const void* table, const tledge_frame* frame, void* out, int threads);
 
 /* `count` images, each with its own plan, to tensors that follow one another, shared among `threads`. */
 TLEDGE_API int tledge_run_batch(int count, const void* const* plans, const void* table,

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "frame.h"
+
 namespace tledge {
 namespace {
 
@@ -36,6 +38,12 @@ class Rows {
 
     void of_group(int group, const uint8_t* rows[kMostRows]) const {
         for (int i = 0; i < plan_.kernels->rows; ++i) {
+            if (source_.frame != nullptr) {
+                uint8_t* converted = edge_ + i * edge_stride_;
+                convert_row(*source_.frame, plan_.source_row(group, i), plan_.x.lowest, plan_.x.highest, converted);
+                rows[i] = converted;
+                continue;
+            }
             const size_t below = plan_.source_row(group, i) - source_.first_row;
             // Column 0 of a row that is not all there may lie before the first pixel: no pointer, only a number.
             const size_t offset = source_.stride * below - 3 * static_cast<size_t>(source_.first_column);
@@ -187,6 +195,8 @@ Source whole_image(const Plan& plan, const uint8_t* pixels, size_t stride) {
     const size_t last = 3 * static_cast<size_t>(plan.geometry.source_width);
     return {pixels, stride, stride * (plan.geometry.source_height - 1) + last, 0, 0};
 }
+
+Source whole_frame(const tledge_frame& frame) { return {nullptr, 0, 0, 0, 0, &frame}; }
 
 void run_rows(const Plan& plan, const Table* table, const Source& source, void* out, int begin, int end) {
     const Rows rows(plan, source);

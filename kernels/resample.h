@@ -31,9 +31,11 @@ struct Source {
     size_t bytes;
     int first_row;
     int first_column;
+    const tledge_frame* frame = nullptr;  // instead of pixels: its rows are converted when they are read
 };
 
 Source whole_image(const Plan& plan, const uint8_t* pixels, size_t stride);
+Source whole_frame(const tledge_frame& frame);
 
 // Output rows begin .. end - 1. Without a table the output is the image before normalisation: 8-bit,
 // interleaved, red first.

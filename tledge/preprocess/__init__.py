@@ -9,6 +9,7 @@ from tledge.preprocess.checking import choice
 from tledge.preprocess.spec import Box, Crop, Decode, Geometry, Letterbox, Spec
 
 if TYPE_CHECKING:
+    from tledge.preprocess.frames import Frame
     from tledge.preprocess.images import Pixels, Tensor
 
 __all__ = [
@@ -28,11 +29,11 @@ class Preprocessor(Protocol):
 
     spec: Spec
 
-    def __call__(self, image: Pixels, out: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Pixels | Frame, out: Tensor | None = None) -> Tensor:
         """Return the tensor (spec.shape, spec.dtype) of one image, written into `out` if that is given.
 
         Args:
-            image: uint8, height x width x 3, red first; any positive row stride.
+            image: uint8, height x width x 3, red first; any positive row stride. Or a camera's frame.
             out: a contiguous array of spec.shape and spec.dtype.
 
         Raises:
@@ -49,7 +50,7 @@ class Preprocessor(Protocol):
     def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
         """Return the tensors of several images, of any sizes: N x spec.shape."""
 
-    def pixels(self, image: Pixels) -> Pixels:
+    def pixels(self, image: Pixels | Frame) -> Pixels:
         """Return the resampled image before normalisation: uint8, height x width x 3, red first."""
 
     def normalise(self, pixels: Pixels) -> Tensor:

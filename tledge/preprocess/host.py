@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tledge.errors import InputError, MachineError
+from tledge.preprocess.frames import FORMATS, SITINGS, Frame, plane_shapes
 from tledge.preprocess.geometry import window
 from tledge.preprocess.golden import CASES, GOLDEN, picture
 from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
-from tledge.preprocess.native import FILTERS, CGeometry, instruction_set, instruction_sets, library
+from tledge.preprocess.native import FILTERS, CFrame, CGeometry, instruction_set, instruction_sets, library
 from tledge.preprocess.spec import Letterbox, Spec
 from tledge.preprocess.tables import CHANNELS, lines, normalisation
 
@@ -60,9 +61,9 @@ class HostPreprocessor:
         self._order = (ctypes.c_int32 * 3)(*CHANNELS[spec.decode.colour])
         self._plans: dict[tuple[int, int], _Handle] = {}
 
-    def __call__(self, image: Pixels, out: Tensor | None = None) -> Tensor:
-        """Return the tensor of one uint8 height x width x 3 image."""
-        checked = check_image(image)
+    def __call__(self, image: Pixels | Frame, out: Tensor | None = None) -> Tensor:
+        """Return the tensor of one uint8 height x width x 3 image, or of a camera's frame."""
+        checked = image if isinstance(image, Frame) else check_image(image)
         result = check_out(out, self.spec.shape, self.spec.dtype)
         self._run(checked, self._table.pointer, result)
         return result
@@ -114,10 +115,10 @@ class HostPreprocessor:
         )
         return result
 
-    def pixels(self, image: Pixels) -> Pixels:
+    def pixels(self, image: Pixels | Frame) -> Pixels:
         """Return the resampled image before normalisation: uint8 height x width x 3, red first."""
         result = np.empty((*self.spec.size, 3), np.uint8)
-        self._run(check_image(image), None, result)
+        self._run(image if isinstance(image, Frame) else check_image(image), None, result)
         return result
 
     def normalise(self, pixels: Pixels) -> Tensor:
@@ -146,7 +147,15 @@ class HostPreprocessor:
             )
         return result
 
-    def _run(self, image: Pixels, table: int | None, out: Tensor) -> None:
+    def _run(self, image: Pixels | Frame, table: int | None, out: Tensor) -> None:
+        if isinstance(image, Frame):
+            plan, described = self._plan(image.width, image.height), _described(image)
+            _answer(
+                self._library.tledge_run_frame(
+                    plan.pointer, table, ctypes.byref(described), out.ctypes.data, self.threads
+                )
+            )
+            return
         plan = self._plan(image.shape[1], image.shape[0])
         _answer(
             self._library.tledge_run(
@@ -186,6 +195,27 @@ class HostPreprocessor:
             fill=geometry.fill if isinstance(geometry, Letterbox) else (0, 0, 0),
         )
         return _Handle(self._library.tledge_plan_new(ctypes.byref(wanted), self._set), "tledge_plan_free")
+
+
+def _described(frame: Frame) -> CFrame:
+    """Return the frame as the kernels read it: pointers into its planes, which it keeps alive."""
+    between_columns, between_rows = SITINGS[frame.siting or "centre"]
+    widths = [columns for _, columns in plane_shapes(frame.format, frame.width, frame.height)]
+    # The stride of a single row is never used, and NumPy may have put anything there.
+    strides = [
+        max(plane.strides[0], width) if plane.shape[0] == 1 else plane.strides[0]
+        for plane, width in zip(frame.planes, widths, strict=True)
+    ]
+    return CFrame(
+        format=FORMATS.index(frame.format),
+        width=frame.width,
+        height=frame.height,
+        between_columns=between_columns,
+        between_rows=between_rows,
+        matrix=frame.coefficients,
+        planes=tuple(plane.ctypes.data for plane in frame.planes),
+        strides=tuple(strides),
+    )
 
 
 def _row_stride(image: Pixels) -> int:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tledge.errors import InputError, MachineError
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 LIBRARY = Path(__file__).parents[1] / "_lib" / "libtledge_kernels.so"
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
@@ -27,6 +27,17 @@ class CGeometry(ctypes.Structure):
         ("channels_last", c_int32),
         ("order", c_int32 * 3),
         ("fill", c_int32 * 3),
+    ]
+
+
+class CFrame(ctypes.Structure):
+    """tledge_frame of kernels/abi.h."""
+
+    _fields_: ClassVar = [
+        *((name, c_int32) for name in ("format", "width", "height", "between_columns", "between_rows")),
+        ("matrix", c_int32 * 6),
+        ("planes", c_void_p * 3),
+        ("strides", c_int64 * 3),
     ]
 
 
@@ -58,6 +69,7 @@ def library() -> ctypes.CDLL:
         "tledge_table_new": (c_void_p, [c_void_p, c_int, c_void_p]),
         "tledge_table_free": (None, [c_void_p]),
         "tledge_run": (c_int, [c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int]),
+        "tledge_run_frame": (c_int, [c_void_p, c_void_p, POINTER(CFrame), c_void_p, c_int]),
         "tledge_run_batch": (
             c_int,
             [c_int, POINTER(c_void_p), c_void_p, POINTER(c_void_p), POINTER(c_int64), c_void_p, c_int],

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
+from tledge.preprocess.frames import Frame, to_rgb
 from tledge.preprocess.geometry import Window, window
 from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
 from tledge.preprocess.spec import Letterbox, Spec
@@ -28,8 +29,8 @@ class PillowPreprocessor:
         self.spec = spec
         self._table = normalisation(spec)
 
-    def __call__(self, image: Pixels, out: Tensor | None = None) -> Tensor:
-        """Return the tensor of one uint8 height x width x 3 image."""
+    def __call__(self, image: Pixels | Frame, out: Tensor | None = None) -> Tensor:
+        """Return the tensor of one uint8 height x width x 3 image, or of a camera's frame."""
         result = check_out(out, self.spec.shape, self.spec.dtype)
         self._normalise_into(self.pixels(image), result)
         return result
@@ -46,9 +47,9 @@ class PillowPreprocessor:
             self(image, tensor)
         return result
 
-    def pixels(self, image: Pixels) -> Pixels:
+    def pixels(self, image: Pixels | Frame) -> Pixels:
         """Return the resampled image before normalisation: uint8 height x width x 3, red first."""
-        checked = check_image(image)
+        checked = to_rgb(image) if isinstance(image, Frame) else check_image(image)
         place = window(self.spec.geometry, checked.shape[1], checked.shape[0])
         resized = resample(checked, place, self.spec.filter)
         if not isinstance(self.spec.geometry, Letterbox):
