@@ -72,7 +72,7 @@ def ask(
 
 def begin(port: int, length: int) -> socket.socket:
     opened = socket.create_connection(("127.0.0.1", port), timeout=20)
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n"
+    head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer secret\r\n"
     opened.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
     return opened
 
@@ -128,6 +128,15 @@ def test_sigterm_finishes_what_was_taken(bundle: Path) -> None:
             opened.sendall(data[10:])
             assert opened.recv(100).startswith(b"HTTP/1.1 200")
         assert process.wait(20) == 143
+
+
+def test_without_a_token_another_name_of_this_machine_is_refused(bundle: Path) -> None:
+    with serving(bundle, "--backend", "onnxruntime") as (_, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("POST", "/predict", image(), {"Host": "photos.example"})
+        assert connection.getresponse().status == 421
+        connection.close()
+        assert ask(port, image())[0] == 200
 
 
 def test_another_host_needs_a_token(bundle: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import math
 from pathlib import Path
 
 import click
@@ -30,14 +30,15 @@ def command(
     backend: str,
 ) -> None:
     """Answer `POST /predict` with the labels of the image whose bytes are the body, until stopped."""
-    if not token and not _loopback(host):
-        raise UsageError(f"--host {host} lets others in, and there is no token", hint="Set TLEDGE_TOKEN.")
     try:
         import uvicorn
 
         from tledge.serving import Limits, application
+        from tledge.serving.hosts import is_loopback
     except ImportError as error:
         raise MachineError("serve needs starlette and uvicorn", hint='pip install "tledge[serve]"') from error
+    if not token and not is_loopback(host):
+        raise UsageError(f"--host {host} lets others in, and there is no token", hint="Set TLEDGE_TOKEN.")
     from tledge.bundle import Bundle
     from tledge.runtime import load
     from tledge.runtime.choose import passed_over
@@ -46,13 +47,15 @@ def command(
         for reason in passed_over(Bundle.open(bundle)):
             output.progress.note(reason)
     model = load(bundle, backend=backend, variant=variant)
-    app = application(model, token=token or None, limits=Limits(queue=queue))
+    limits = Limits(queue=queue)
+    app = application(model, token=token or None, limits=limits)
     # uvicorn stops listening on SIGTERM or Ctrl-C, finishes what it took, and raises the signal again.
-    uvicorn.run(app, host=host, port=port, log_level="info", access_log=False, server_header=False)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="info",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(limits.slow + limits.whole),
+    )

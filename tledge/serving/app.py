@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from tledge.runtime import Model, Prediction
 from tledge.serving.batches import Batcher
+from tledge.serving.hosts import is_loopback
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,13 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
 
 
 def _allow(request: Request, token: str | None) -> None:
-    given = request.headers.get("authorization", "")
-    if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    if token is None:
+        # A web page can give a name of its own this machine's address, and then ask as if it were from here.
+        if not is_loopback(request.url.hostname):
+            raise Refused(421, "usage", "without a token only this machine is answered", "Ask for 127.0.0.1.")
+        return
+    given = request.headers.get("authorization", "").encode("latin-1")  # the bytes as they came
+    if not hmac.compare_digest(given, f"Bearer {token}".encode()):
         raise Refused(401, "usage", "the token is missing or wrong", "Send `Authorization: Bearer TOKEN`.")
 
 
