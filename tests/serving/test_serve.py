@@ -21,7 +21,7 @@ from PIL import Image
 
 from tests.runtime import bundles
 
-for package in ("starlette", "uvicorn", "onnxruntime"):
+for package in ("starlette", "uvicorn", "prometheus_client", "onnxruntime"):
     pytest.importorskip(package)
 
 
@@ -128,6 +128,48 @@ def test_sigterm_finishes_what_was_taken(bundle: Path) -> None:
             opened.sendall(data[10:])
             assert opened.recv(100).startswith(b"HTTP/1.1 200")
         assert process.wait(20) == 143
+
+
+def read(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", path, headers={"Authorization": "Bearer secret"})
+    answer = connection.getresponse()
+    result = answer.status, answer.read().decode()
+    connection.close()
+    return result
+
+
+def counted(port: int, status: int) -> float:
+    """Return how many requests /metrics says ended with a status."""
+    said = read(port, "/metrics")[1]
+    found = re.search(rf'^tledge_requests_total{{status="{status}"}} (\S+)$', said, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_metrics_count_requests_by_status(port: int) -> None:
+    before = {status: counted(port, status) for status in (200, 401, 422)}
+    ask(port, image())
+    ask(port, b"no image")
+    ask(port, b"x", token="wrong")
+    assert {status: counted(port, status) - past for status, past in before.items()} == {
+        200: 1,
+        401: 1,
+        422: 1,
+    }
+    assert "tledge_requests_inside 0.0" in read(port, "/metrics")[1]
+    assert ask(port, b"", "/metrics", token="wrong", method="GET")[0] == 401
+
+
+def test_the_description_holds_what_is_answered(port: int) -> None:
+    described = json.loads(read(port, "/openapi.json")[1])
+    responses = described["paths"]["/predict"]["post"]["responses"]
+    schema = responses["200"]["content"]["application/json"]["schema"]
+    _, said = ask(port, image())
+    assert set(schema["required"]) == set(said)
+    one = schema["properties"]["predictions"]["items"]
+    assert set(one["required"]) == set(said["predictions"][0])
+    assert one["properties"]["label"]["enum"] == list(bundles.LABELS)
+    assert described["paths"]["/predict"]["post"]["security"]
 
 
 def test_without_a_token_another_name_of_this_machine_is_refused(bundle: Path) -> None:

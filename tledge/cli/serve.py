@@ -36,7 +36,9 @@ def command(
         from tledge.serving import Limits, application
         from tledge.serving.hosts import is_loopback
     except ImportError as error:
-        raise MachineError("serve needs starlette and uvicorn", hint='pip install "tledge[serve]"') from error
+        raise MachineError(
+            "serve needs starlette, uvicorn and prometheus-client", hint='pip install "tledge[serve]"'
+        ) from error
     if not token and not is_loopback(host):
         raise UsageError(f"--host {host} lets others in, and there is no token", hint="Set TLEDGE_TOKEN.")
     from tledge.bundle import Bundle

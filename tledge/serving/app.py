@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tledge import __version__
 from tledge.runtime import Model, Prediction
 from tledge.serving.batches import Batcher
 from tledge.serving.hosts import is_loopback
+from tledge.serving.metrics import CONTENT_TYPE, Metrics
+from tledge.serving.openapi import document
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,24 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
         return list(model.predict_each(images, batch=bounds.batch))
 
     batcher = Batcher(predict_all, most=bounds.batch, wait=bounds.wait)
+    metrics = Metrics(model.variant, model.backend)
     inside = 0
 
     async def predict(request: Request) -> Response:
+        started = time.perf_counter()
+        status = 500
+        try:
+            with metrics.inside.track_inprogress():
+                response = await answered(request)
+            status = response.status_code
+        except Refused as refusal:
+            status = refusal.status
+            raise
+        finally:
+            metrics.count(status, time.perf_counter() - started)
+        return response
+
+    async def answered(request: Request) -> Response:
         nonlocal inside
         _allow(request, token)
         if inside >= bounds.queue:
@@ -71,6 +90,13 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", "variant": model.variant, "backend": model.backend})
 
+    async def counted(request: Request) -> Response:
+        _allow(request, token)
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    async def described(request: Request) -> Response:
+        return JSONResponse(document(__version__, model.labels, token=token is not None))
+
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         task = asyncio.create_task(batcher.run())
@@ -80,7 +106,12 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
             await task
 
     return Starlette(
-        routes=[Route("/predict", predict, methods=["POST"]), Route("/health", health, methods=["GET"])],
+        routes=[
+            Route("/predict", predict, methods=["POST"]),
+            Route("/health", health, methods=["GET"]),
+            Route("/metrics", counted, methods=["GET"]),
+            Route("/openapi.json", described, methods=["GET"]),
+        ],
         exception_handlers={Refused: _refused, HTTPException: _unknown, Exception: _fault},
         lifespan=life,
     )
@@ -136,7 +167,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, "usage", error.detail, "POST /predict or GET /health.")
+    return _error(
+        error.status_code, "usage", error.detail, "POST /predict; GET /health, /metrics or /openapi.json."
+    )
 
 
 async def _fault(request: Request, error: Exception) -> Response:
