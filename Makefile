@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNELS := $(shell find kernels -type f 2>/dev/null)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format fuzz clean
 
 demo: $(READY)
 	$(BIN)/tledge demo -o demo --force
@@ -22,6 +22,16 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Needs Clang with libFuzzer and libjpeg-turbo's development files. What is found stays in build/fuzz/.
+CLANG ?= clang++
+FUZZ_SECONDS ?= 3600
+fuzz:
+	cmake -S kernels -B build/fuzz -DCMAKE_CXX_COMPILER=$(CLANG) -DTLEDGE_OUTPUT=$(CURDIR)/build/fuzz
+	cmake --build build/fuzz --target fuzz
+	mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -artifact_prefix=build/fuzz/ -print_final_stats=1 \
+	  build/fuzz/corpus tests/preprocess/corpus
 
 $(READY): pyproject.toml $(KERNELS)
 	$(PYTHON) -m venv $(VENV)

@@ -88,6 +88,14 @@ def test_every_subsampling(tmp_path: Path, sampling: str, scans: list[str]) -> N
         assert np.array_equal(kernels.jpeg(data), kernels(whole(data)))
 
 
+@pytest.mark.parametrize("size", [(1, 65500), (65500, 1), (3, 65500), (65500, 2)])
+def test_the_longest_side_that_libjpeg_writes(size: tuple[int, int]) -> None:
+    data = encoded(Image.fromarray(picture(*size)), quality=80)
+    for geometry in (Box((31, 47)), Crop(32, (32, 16))):
+        kernels = preprocessor(Spec(geometry=geometry))
+        assert np.array_equal(kernels.jpeg(data), kernels(whole(data)))
+
+
 def test_real_photographs(shared_data: Path) -> None:
     kernels = preprocessor(Spec())
     for file in sorted(shared_data.glob("imagenet_sample/**/*.jp*g"))[::40]:
