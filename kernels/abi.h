@@ -35,7 +35,8 @@ typedef struct tledge_geometry {
 typedef struct tledge_frame {
     int32_t format, width, height;
     int32_t between_columns, between_rows; /* siting: chroma between two luma samples (1) or on the first (0) */
-    int32_t matrix[6];                     /* black level; luma, red of V, green of U and V, blue of U: 16 fractional bits */
+    int32_t matrix[6];                     /* black level, 0 to 255; luma, red of V, green of U and V, blue of U: 16 fractional
+                                              bits, -16.0 to 16.0 */
     const uint8_t* planes[3];
     int64_t strides[3];                    /* bytes from row to row; at least a row of the plane */
 } tledge_frame;

@@ -18,6 +18,9 @@
 namespace tledge {
 namespace {
 
+// Of a matrix: 16.0, beyond what any standard has. 255 times it and twice 128 times it fit into 32 bits.
+constexpr int32_t kLargestFactor = 1 << (kColourPrecision + 4);
+
 bool is_yuv(Format format) { return format <= Format::uyvy; }
 bool halves_rows(Format format) { return format <= Format::i420; }
 
@@ -151,6 +154,10 @@ TLEDGE_WIDE void reorder(const uint8_t* __restrict__ pixels, int step, int red, 
 
 bool makes_sense(const tledge_frame& frame) {
     if (frame.format < 0 || frame.format >= kFormats || frame.width < 1 || frame.height < 1) return false;
+    if (frame.matrix[0] < 0 || frame.matrix[0] > 255) return false;
+    for (int i = 1; i < 6; ++i) {
+        if (frame.matrix[i] < -kLargestFactor || frame.matrix[i] > kLargestFactor) return false;
+    }
     const Format format = static_cast<Format>(frame.format);
     const int64_t width = frame.width, half = (width + 1) / 2;
     int64_t least[3] = {width, 0, 0};

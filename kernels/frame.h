@@ -8,7 +8,7 @@
 
 namespace tledge {
 
-// Whether the planes that the format needs are there, with strides that hold their rows.
+// Whether the planes that the format needs are there, with strides that hold their rows, and the matrix's sums fit.
 bool makes_sense(const tledge_frame& frame);
 
 // Columns begin .. end - 1 of a row, written to rgb + 3 * begin.
