@@ -1,4 +1,4 @@
-// A libFuzzer target for the C interface: any geometry, any pixels, any bytes that may be a JPEG. Beside what the
+// A libFuzzer target for the C interface: any geometry, pixels, camera frame, and bytes that may be a JPEG. Beside what the
 // sanitizers find, it stops where two instruction sets, or a window decode and a full one, give different bytes.
 //
 // An input is a head (taken from its beginning, as `Bytes` reads it) and what is left: a JPEG, or pixels.
@@ -91,8 +91,9 @@ struct Handles {
     void* table;
 };
 
-// The source ends where its memory ends, so that a read past it is found.
-void run_every_set(const tledge_geometry& g, const uint8_t* pixels, int64_t stride, int bytes, int threads) {
+// run: given a plan, a table and the output, returns the interface's code.
+template <typename Run>
+void run_every_set(const tledge_geometry& g, int bytes, Run run) {
     const size_t size = static_cast<size_t>(3) * bytes * g.output_width * g.output_height;
     std::vector<uint8_t> first;
     for (int set = 0; tledge_set_name(set) != nullptr; ++set) {
@@ -100,7 +101,7 @@ void run_every_set(const tledge_geometry& g, const uint8_t* pixels, int64_t stri
         const Handles handles(g, set, bytes);
         if (handles.plan == nullptr) stop("a sensible geometry was refused");
         std::vector<uint8_t> out(size, 0xAA);
-        if (tledge_run(handles.plan, handles.table, pixels, stride, out.data(), threads) != 0) stop("run failed");
+        if (run(handles.plan, handles.table, out.data()) != 0) stop("run failed");
         if (first.empty()) first = out;
         if (first != out) stop("two instruction sets give different bytes");
     }
@@ -154,18 +155,65 @@ void run_jpeg(Bytes& bytes, int entry_bytes, int threads, bool exif) {
     if (out != expected) stop("the window's decode differs from a full one");
 }
 
+// A plane that ends where its memory ends, so that a read past it is found.
+std::unique_ptr<uint8_t[]> plane(const Bytes& bytes, int64_t stride, int64_t row_bytes, int64_t rows) {
+    const size_t size = static_cast<size_t>(stride * (rows - 1) + row_bytes);
+    std::unique_ptr<uint8_t[]> memory(new uint8_t[size]);
+    for (size_t i = 0; i < size; ++i) {
+        memory[i] = bytes.left() > 0 ? bytes.at()[i % bytes.left()] : static_cast<uint8_t>(i * 37);
+    }
+    return memory;
+}
+
+void run_frame(Bytes& bytes, int entry_bytes, int threads) {
+    tledge_frame frame = {};
+    frame.format = bytes.between(0, 7);
+    frame.width = bytes.between(1, 300);
+    frame.height = bytes.between(1, 300);
+    frame.between_columns = bytes.between(0, 1);
+    frame.between_rows = bytes.between(0, 1);
+    for (int32_t& each : frame.matrix) each = static_cast<int32_t>(bytes.take(4));
+    const tledge_geometry g = sensible(bytes, frame.width, frame.height);
+    // Bytes of a row of each plane; the second and third planes have half the rows.
+    const int64_t width = frame.width, half = (width + 1) / 2;
+    const int64_t rows[8][3] = {{width, 2 * half, 0}, {width, 2 * half, 0}, {width, half, half}, {4 * half, 0, 0},
+                                {4 * half, 0, 0},     {4 * width, 0, 0},    {4 * width, 0, 0},   {width, 0, 0}};
+    std::unique_ptr<uint8_t[]> planes[3];
+    for (int i = 0; i < 3; ++i) {
+        const int64_t row_bytes = rows[frame.format][i];
+        if (row_bytes == 0) continue;
+        frame.strides[i] = row_bytes + bytes.between(0, 40);
+        planes[i] = plane(bytes, frame.strides[i], row_bytes, i == 0 ? frame.height : (frame.height + 1) / 2);
+        frame.planes[i] = planes[i].get();
+    }
+    bool sound = true;
+    std::vector<uint8_t> out(static_cast<size_t>(3) * entry_bytes * g.output_width * g.output_height);
+    {
+        const Handles handles(g, best_set(), entry_bytes);
+        sound = tledge_run_frame(handles.plan, handles.table, &frame, out.data(), 1) == 0;
+    }
+    if (!sound) return;  // a matrix that no 32-bit sum holds
+    run_every_set(g, entry_bytes, [&](void* plan, void* table, uint8_t* to) {
+        return tledge_run_frame(plan, table, &frame, to, threads);
+    });
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Bytes bytes(data, size);
     const uint32_t kind = bytes.take(1), options = bytes.take(1);
     const int entry_bytes = 1 << options % 3, threads = 1 + options / 4 % 3;
-    if (kind % 3 == 0) {
+    if (kind % 4 == 0) {
         run_jpeg(bytes, entry_bytes, threads, (options & 128) != 0);
         return 0;
     }
+    if (kind % 4 == 3) {
+        run_frame(bytes, entry_bytes, threads);
+        return 0;
+    }
     tledge_geometry g;
-    if (kind % 3 == 1) {
+    if (kind % 4 == 1) {
         const int32_t width = bytes.between(1, 300), height = bytes.between(1, 300);
         g = sensible(bytes, width, height);
     } else {
@@ -176,12 +224,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (static_cast<int64_t>(g.source_width) * g.source_height > kMostPixels) return 0;
         if (static_cast<int64_t>(g.output_width) * g.output_height > kMostPixels) return 0;
     }
-    const int64_t stride = 3 * static_cast<int64_t>(g.source_width) + bytes.between(0, 40);
-    const size_t held = static_cast<size_t>(stride) * (g.source_height - 1) + 3 * static_cast<size_t>(g.source_width);
-    const std::unique_ptr<uint8_t[]> pixels(new uint8_t[held]);
-    for (size_t i = 0; i < held; ++i) {
-        pixels[i] = bytes.left() > 0 ? bytes.at()[i % bytes.left()] : static_cast<uint8_t>(i * 37);
-    }
-    run_every_set(g, pixels.get(), stride, entry_bytes, threads);
+    const int64_t row_bytes = 3 * static_cast<int64_t>(g.source_width), stride = row_bytes + bytes.between(0, 40);
+    const std::unique_ptr<uint8_t[]> pixels = plane(bytes, stride, row_bytes, g.source_height);
+    run_every_set(g, entry_bytes, [&](void* plan, void* table, uint8_t* out) {
+        return tledge_run(plan, table, pixels.get(), stride, out, threads);
+    });
     return 0;
 }
