@@ -86,8 +86,12 @@ class Browser:
             mobile=width < 600,
         )
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.navigate(page.resolve().as_uri())
+
+    def navigate(self, url: str) -> None:
+        """Go to an address, and return when it has loaded."""
         seen = len(self.events)
-        self.ask("Page.navigate", url=page.resolve().as_uri())
+        self.ask("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events[seen:]):
             self._next()
 

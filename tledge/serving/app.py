@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from tledge import __version__
 from tledge.runtime import Model, Prediction
+from tledge.serving import live
 from tledge.serving.batches import Batcher
 from tledge.serving.hosts import is_loopback
 from tledge.serving.metrics import CONTENT_TYPE, Metrics
@@ -74,8 +75,10 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
         if inside >= bounds.queue:
             raise Refused(429, "busy", "the queue is full", "Ask again after a second.")
         inside += 1
+        begun = time.perf_counter()
         try:
             data = await _body(request, bounds)
+            received = time.perf_counter()
             try:
                 answer = await asyncio.wait_for(batcher.answer(data), bounds.whole)
             except asyncio.TimeoutError:
@@ -85,7 +88,10 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
         if answer.error is not None:
             raise Refused(422, "input", answer.error, "Send the bytes of a JPEG or PNG file.")
         document = {"predictions": [answer.as_dict()], "variant": model.variant, "backend": model.backend}
-        return JSONResponse(document)
+        # W3C Server Timing, in milliseconds; answer: waiting for others, decoding and inference.
+        stages = {"receive": received - begun, "answer": time.perf_counter() - received}
+        timing = ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())
+        return JSONResponse(document, headers={"Server-Timing": timing})
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", "variant": model.variant, "backend": model.backend})
@@ -111,6 +117,7 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
             Route("/health", health, methods=["GET"]),
             Route("/metrics", counted, methods=["GET"]),
             Route("/openapi.json", described, methods=["GET"]),
+            *live.routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _unknown, Exception: _fault},
         lifespan=life,
