@@ -1,6 +1,7 @@
 """Every `tledge` command that README.md and docs/ show is run, in the order of the page, as a user would.
 
-Flags that only shorten a run are added (see SHORTER): one epoch, half a second of bench.
+Flags that only shorten a run are added (see SHORTER): one epoch, half a second of bench. What runs for
+minutes, or until it is stopped, has tests of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # benchmarks.md shows how each figure was made, on data outside the project: flags are checked only.
 NOT_RUN = {"benchmarks.md", "jetson.md", "engines.md"}
-SHORTER = {"finetune": ["--epochs", "1"], "bench": ["--duration", "0.2", "--force"], "demo": None}
+SHORTER = {
+    "finetune": ["--epochs", "1"],
+    "bench": ["--duration", "0.2", "--force"],
+    "demo": None,
+    "serve": None,
+}
 
 
 def commands(page: Path) -> list[list[str]]:

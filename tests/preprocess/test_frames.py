@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.preprocess.strategies import specs
 from tledge.errors import InputError
-from tledge.preprocess import Box, Spec, native, preprocessor
+from tledge.preprocess import Spec, native, preprocessor
 from tledge.preprocess.frames import FORMATS, YUV, Frame, plane_shapes, to_rgb
+from tledge.preprocess.golden import FRAME_SPEC, FRAMES_GOLDEN, golden_frames
 
 MEANINGS = ("bt601", "bt709", "bt2020"), ("limited", "full"), ("left", "centre", "top-left")
 
@@ -127,18 +128,10 @@ def test_packed_bytes() -> None:
         Frame.packed(data[:23], "nv12", 4, 4, matrix="bt601", range="full", siting="centre")
 
 
-def test_golden() -> None:
-    digest = hashlib.sha256()
-    for layout in FORMATS:
-        shapes = plane_shapes(layout, 37, 23)
-        data = bytes(
-            (7 * i * i + 11 * i) % 251 for i in range(sum(rows * columns for rows, columns in shapes))
-        )
-        meaning: Any = {"matrix": "bt709", "range": "limited", "siting": "left"} if layout in YUV else {}
-        digest.update(
-            preprocessor(Spec(Box((20, 30))))(Frame.packed(data, layout, 37, 23, **meaning)).tobytes()
-        )
-    assert digest.hexdigest() == "da4bf58993a83b5cfd410337be5b00946f9b161fb4a7a6c64671388c3375983e"
+@pytest.mark.parametrize("using", ["host", "pillow"])
+def test_golden(using: str) -> None:
+    tensors = [preprocessor(FRAME_SPEC, using)(frame).tobytes() for frame in golden_frames()]
+    assert hashlib.sha256(b"".join(tensors)).hexdigest() == FRAMES_GOLDEN
 
 
 PLANES = (np.zeros((4, 6), np.uint8), np.zeros((2, 6), np.uint8))
@@ -169,3 +162,10 @@ def test_refused(change: dict[str, Any], message: str) -> None:
 def test_a_meaning_without_chroma_is_refused() -> None:
     with pytest.raises(InputError, match="grey has none"):
         Frame("grey", 6, 4, PLANES[:1], matrix="bt601")
+
+
+def test_a_batch_may_hold_frames_and_images() -> None:
+    mixed = [*golden_frames(), np.full((30, 41, 3), 77, np.uint8)]
+    to_tensor = preprocessor(FRAME_SPEC, threads=2)
+    assert np.array_equal(to_tensor.batch(mixed), np.stack([to_tensor(one) for one in mixed]))
+    assert np.array_equal(to_tensor.batch(mixed), preprocessor(FRAME_SPEC, "pillow").batch(mixed))

@@ -47,7 +47,7 @@ class Preprocessor(Protocol):
         To `stamps`, where given, goes the time (time.perf_counter_ns) at which decoding ended.
         """
 
-    def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
+    def batch(self, images: Iterable[Pixels | Frame], out: Tensor | None = None) -> Tensor:
         """Return the tensors of several images, of any sizes: N x spec.shape."""
 
     def pixels(self, image: Pixels | Frame) -> Pixels:

@@ -24,7 +24,7 @@ Matrix = Literal["bt601", "bt709", "bt2020"]
 Range = Literal["limited", "full"]
 Siting = Literal["left", "centre", "top-left"]
 
-FORMATS: tuple[str, ...] = get_args(Format)
+FORMATS: tuple[Format, ...] = get_args(Format)
 YUV = ("nv12", "nv21", "i420", "yuyv", "uyvy")
 HALF_HEIGHT = ("nv12", "nv21", "i420")
 # Share of red and of blue in luma.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tledge.preprocess.frames import FORMATS, YUV, Frame, plane_shapes
 from tledge.preprocess.images import Pixels
 from tledge.preprocess.spec import Box, Crop, Decode, Letterbox, Spec
 
@@ -19,6 +20,10 @@ CASES = (
 # SHA-256 of the tensors of CASES for picture(131, 197), one after the other, by the Pillow reference.
 GOLDEN = "9fd4ae0db1b4123489c8c0ab57844fce99675a5731674a619d418eec8436c0ac"
 
+# The same of golden_frames() under FRAME_SPEC.
+FRAME_SPEC = Spec(Box((20, 30)))
+FRAMES_GOLDEN = "da4bf58993a83b5cfd410337be5b00946f9b161fb4a7a6c64671388c3375983e"
+
 
 def picture(height: int, width: int) -> Pixels:
     """Return a noisy image that is the same on every machine: uint8, height x width x 3."""
@@ -26,3 +31,16 @@ def picture(height: int, width: int) -> Pixels:
     mixed = (numbers * np.uint32(2654435761)) ^ (numbers >> np.uint32(3)) * np.uint32(40503)
     noise: Pixels = (mixed >> np.uint32(13)).astype(np.uint8)
     return noise.reshape(height, width, 3)
+
+
+def golden_frames() -> list[Frame]:
+    """Return a frame of each camera format, 37 x 23 pixels; the Y'CbCr ones are BT.709, limited, left."""
+    frames = []
+    for layout in FORMATS:
+        size = sum(rows * columns for rows, columns in plane_shapes(layout, 37, 23))
+        data = bytes((7 * i * i + 11 * i) % 251 for i in range(size))
+        if layout in YUV:
+            frames.append(Frame.packed(data, layout, 37, 23, matrix="bt709", range="limited", siting="left"))
+        else:
+            frames.append(Frame.packed(data, layout, 37, 23))
+    return frames

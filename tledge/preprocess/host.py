@@ -15,7 +15,7 @@ import numpy as np
 from tledge.errors import InputError, MachineError
 from tledge.preprocess.frames import FORMATS, SITINGS, Frame, plane_shapes
 from tledge.preprocess.geometry import window
-from tledge.preprocess.golden import CASES, GOLDEN, picture
+from tledge.preprocess.golden import CASES, FRAME_SPEC, FRAMES_GOLDEN, GOLDEN, golden_frames, picture
 from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
 from tledge.preprocess.native import FILTERS, CFrame, CGeometry, instruction_set, instruction_sets, library
 from tledge.preprocess.spec import Letterbox, Spec
@@ -95,9 +95,16 @@ class HostPreprocessor:
             stamps.append(decoded.value)
         return result
 
-    def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
-        """Return the tensors of several images, of any sizes, shared among the threads: N x ..."""
-        checked = [check_image(image) for image in images]
+    def batch(self, images: Iterable[Pixels | Frame], out: Tensor | None = None) -> Tensor:
+        """Return the tensors of several images or frames, of any sizes, shared among the threads: N x ..."""
+        listed = list(images)
+        if any(isinstance(image, Frame) for image in listed):
+            # Frames have megabytes each: threads share one at a time.
+            result = check_out(out, (len(listed), *self.spec.shape), self.spec.dtype)
+            for image, tensor in zip(listed, result, strict=True):
+                self(image, tensor)
+            return result
+        checked = [check_image(image) for image in listed]
         count = len(checked)
         result = check_out(out, (count, *self.spec.shape), self.spec.dtype)
         plans = [self._plan(image.shape[1], image.shape[0]) for image in checked]
@@ -259,6 +266,11 @@ def check() -> KernelCheck:
     digest = hashlib.sha256()
     for spec in CASES:
         digest.update(HostPreprocessor(spec)(image).tobytes())
+    frames = hashlib.sha256()
+    to_tensor = HostPreprocessor(FRAME_SPEC)
+    for frame in golden_frames():
+        frames.update(to_tensor(frame).tobytes())
+    exact = digest.hexdigest() == GOLDEN and frames.hexdigest() == FRAMES_GOLDEN
     milliseconds = 1000 * (time.perf_counter() - begun)
     threads = len(os.sched_getaffinity(0))
-    return KernelCheck(instruction_set(), threads, digest.hexdigest() == GOLDEN, milliseconds)
+    return KernelCheck(instruction_set(), threads, exact, milliseconds)

@@ -39,7 +39,7 @@ class PillowPreprocessor:
         """Return None: the reference takes decoded images only."""
         return None
 
-    def batch(self, images: Iterable[Pixels], out: Tensor | None = None) -> Tensor:
+    def batch(self, images: Iterable[Pixels | Frame], out: Tensor | None = None) -> Tensor:
         """Return the tensors of several images, of any sizes: N x ..."""
         listed = list(images)
         result = check_out(out, (len(listed), *self.spec.shape), self.spec.dtype)
