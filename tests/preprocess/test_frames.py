@@ -120,6 +120,14 @@ def test_chroma_is_interpolated_by_its_siting(siting: Any, expected: list[int]) 
     assert list(red) == [max(0, round(1.402 * (cr - 128))) for cr in expected]
 
 
+@pytest.mark.parametrize("layout", FORMATS)
+def test_pixels_are_packed(layout: Any) -> None:
+    shapes = plane_shapes(layout, 640, 480)
+    data = bytes(sum(rows * columns for rows, columns in shapes))
+    meaning: Any = {"matrix": "bt601", "range": "full", "siting": "left"} if layout in YUV else {}
+    assert to_rgb(Frame.packed(data, layout, 640, 480, **meaning)).flags.c_contiguous
+
+
 def test_packed_bytes() -> None:
     data = bytes(range(24))
     frame = Frame.packed(data, "nv12", 4, 4, matrix="bt601", range="full", siting="centre")

@@ -190,7 +190,8 @@ def to_rgb(frame: Frame) -> Pixels:
     bright = (luma.astype(np.int64) - black) * y
     planes = (bright + rv * v, bright + gu * u + gv * v, bright + bu * u)
     half = 1 << (PRECISION - 1)
-    return np.stack([np.clip((p + half) >> PRECISION, 0, 255) for p in planes], axis=2).astype(np.uint8)
+    levels = np.stack([np.clip((p + half) >> PRECISION, 0, 255) for p in planes], axis=2)
+    return np.ascontiguousarray(levels, np.uint8)
 
 
 def _components(frame: Frame) -> tuple[Pixels, Pixels, Pixels]:
