@@ -14,7 +14,7 @@ import pytest
 from tledge import doctor
 from tledge.errors import MachineError
 from tledge.preprocess import host
-from tledge.runtime import machine
+from tledge.runtime import jetson, machine
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -112,30 +112,15 @@ def test_a_gpu_is_described(monkeypatch):
     assert "GPU: Orin (sm_87, 15.3 GiB), driver for CUDA 12.6" in doctor.text(found)
 
 
-@pytest.mark.parametrize(
-    ("line", "l4t", "jetpack"),
-    [
-        (
-            "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64",
-            "36.4.3",
-            "6.1 or 6.2",
-        ),
-        ("# R35 (release), REVISION: 5.0, GCID: 35550185, BOARD: t186ref, EABI: aarch64", "35.5.0", "5"),
-        (
-            "# R38 (release), REVISION: 2.1, GCID: 42061081, BOARD: generic, EABI: aarch64",
-            "38.2.1",
-            "7.0 or 7.1",
-        ),
-        ("# R50 (release), REVISION: 1.0", "50.1.0", None),
-        ("something else", None, None),
-    ],
-)
-def test_a_jetson_is_recognised(tmp_path, line, l4t, jetpack):
-    release = tmp_path / "nv_tegra_release"
-    release.write_text(line)
-    found = doctor._jetson(release)
-    assert (found["l4t"], found["jetpack"]) == (l4t, jetpack)
-    assert doctor._jetson(tmp_path / "gone") is None
+def test_a_jetson_whose_clocks_move_is_warned_of(monkeypatch):
+    moving = jetson.Clock("GPU 17000000.gpu", 306.0, 306.0, 1300.5)
+    board = jetson.Jetson("Orin Nano", "36.4.3", "6.1 or 6.2", "15W (0)", (moving,))
+    monkeypatch.setattr(jetson, "this_jetson", lambda: board)
+    found = doctor.report()
+    said = doctor.text(found)
+    assert "Jetson: Orin Nano, L4T 36.4.3, JetPack 6.1 or 6.2, power mode 15W (0)" in said
+    assert "GPU 17000000.gpu 306 MHz (306 to 1300)" in said
+    assert any("sudo jetson_clocks" in warning for warning in doctor.warnings(found))
 
 
 def test_little_memory_and_disk_are_warned_of():

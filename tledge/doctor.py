@@ -6,8 +6,8 @@ only the compiled kernels are run, on a few small pictures.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
-import re
 import shutil
 import sys
 from importlib import metadata
@@ -18,7 +18,7 @@ from tledge import __version__
 from tledge.bundle import provenance
 from tledge.errors import TledgeError
 from tledge.preprocess import host
-from tledge.runtime import backends, machine
+from tledge.runtime import backends, jetson, machine
 
 OLDEST_PYTHON = (3, 10)
 LOW_MEMORY_MIB = 2048  # fine-tuning Lite0 takes about this much
@@ -47,9 +47,6 @@ INSTRUCTION_SETS = (
     "sse4_2 avx avx2 fma avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_bf16 amx_int8 "
     "asimd asimddp asimdhp i8mm bf16 sve sve2"
 ).split()
-
-# https://developer.nvidia.com/embedded/jetpack-archive: the L4T release that each JetPack stands on.
-JETPACKS = {(35,): "5", (36, 2): "6", (36, 3): "6", (36, 4): "6.1 or 6.2", (38,): "7.0 or 7.1", (39,): "7.2"}
 
 
 def report() -> dict[str, Any]:
@@ -89,6 +86,9 @@ def warnings(found: dict[str, Any]) -> list[str]:
     if found["gpu"]["gpus"] and not any(backend["available"] for backend in on_gpu):
         reasons = dict.fromkeys(backend["reason"] for backend in on_gpu)
         said.append(f"The GPU is not used: {'; '.join(reasons)}.")
+    board = found["jetson"]
+    if board and any(clock["lowest_mhz"] != clock["highest_mhz"] for clock in board["clocks"]):
+        said.append("The board's clocks move with its load: before measuring, sudo jetson_clocks fixes them.")
     memory, disk = found["system"]["memory_available_mib"], found["system"]["disk_free_mib"]
     if memory is not None and memory < LOW_MEMORY_MIB:
         said.append(f"Only {memory} MiB of memory are available: fine-tuning may not fit.")
@@ -108,10 +108,7 @@ def text(found: dict[str, Any]) -> str:
         f"disk {_gib(system['disk_free_mib'])} free",
     ]
     if found["jetson"]:
-        jetson = found["jetson"]
-        lines.append(
-            f"Jetson: {jetson['board']}, L4T {jetson['l4t']}, JetPack {jetson['jetpack'] or 'unknown'}"
-        )
+        lines += _board(found["jetson"])
     gpus = [f"{gpu['name']} (sm_{gpu['sm']}, {_gib(gpu['memory_mib'])})" for gpu in found["gpu"]["gpus"]]
     driver = f", driver for CUDA {found['gpu']['cuda']}" if gpus else ""
     lines.append(f"GPU: {', '.join(gpus)}{driver}" if gpus else f"no GPU: {found['gpu']['reason']}")
@@ -132,6 +129,19 @@ def text(found: dict[str, Any]) -> str:
         missing = "" if extra["complete"] else f"missing: {', '.join(extra['missing'])}; {extra['install']}"
         lines.append(_line(extra["complete"], name, there, "; ".join(filter(None, (there, missing)))))
     return "\n".join(lines + [f"warning: {warning}" for warning in found["warnings"]])
+
+
+def _board(found: dict[str, Any]) -> list[str]:
+    clocks = [
+        f"{clock['name']} {clock['now_mhz']:.0f} MHz "
+        f"({clock['lowest_mhz']:.0f} to {clock['highest_mhz']:.0f})"
+        for clock in found["clocks"]
+    ]
+    return [
+        f"Jetson: {found['board']}, L4T {found['l4t']}, JetPack {found['jetpack'] or 'unknown'}, "
+        f"power mode {found['power_mode'] or 'unknown'}",
+        f"clocks: {', '.join(clocks) or 'unknown'}",
+    ]
 
 
 def _line(good: bool, name: str, does: str, reason: str | None) -> str:
@@ -211,16 +221,6 @@ def _gpu() -> dict[str, Any]:
     return {"gpus": gpus, "cuda": cuda.version or None, "reason": cuda.reason or None}
 
 
-def _jetson(release: Path = Path("/etc/nv_tegra_release")) -> dict[str, str | None] | None:
-    """Return board, L4T and JetPack of a Jetson; None elsewhere."""
-    try:
-        words = release.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"R(\d+) .*REVISION: (\d+)(?:\.(\d+))?", words)
-    if not found:
-        return {"board": provenance.processor() or None, "l4t": None, "jetpack": None}
-    major, minor = int(found[1]), int(found[2])
-    jetpack = JETPACKS.get((major, minor)) or JETPACKS.get((major,))
-    l4t = f"{major}.{minor}" + (f".{found[3]}" if found[3] else "")
-    return {"board": provenance.processor() or None, "l4t": l4t, "jetpack": jetpack}
+def _jetson() -> dict[str, Any] | None:
+    found = jetson.this_jetson()
+    return None if found is None else dataclasses.asdict(found)

@@ -12,6 +12,7 @@ import pytest
 from tests.engine.bundles import make_bundle
 from tests.runtime.bundles import put_eval
 from tledge.bundle import Bundle
+from tledge.errors import BundleError
 from tledge.runtime import machine
 
 needs_no_gpu = pytest.mark.skipif(not machine.cuda().reason, reason="of a machine without a GPU")
@@ -116,18 +117,27 @@ def test_auto_without_a_gpu_builds_both_and_says_so(tmp_path):
     assert (code, answer["error"]["kind"]) == (3, "environment")
 
 
-def test_a_truncated_plan_is_refused_by_every_command(bundle):
-    made = Bundle.open(bundle)
-    with made.writing() as writer:
-        writer.put("engines/int8@tensorrt-sm87.plan", b"a plan of some length")
-        writer.commit("build-engine")
-    plan = bundle / "engines" / "int8@tensorrt-sm87.plan"
-    plan.write_bytes(plan.read_bytes()[:5])
-    for words in (("predict", bundle, "x.jpg"), ("build-engine", bundle), ("bench", bundle)):
-        code, answer, _ = tledge(*words)
-        assert (code, answer["error"]["kind"]) == (6, "bundle")
-        assert "has 5 bytes instead of 21" in answer["error"]["message"]
-        assert answer["error"]["hint"]
+@pytest.mark.tensorrt
+@needs_no_gpu
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize("spoil", [lambda plan: plan.write_bytes(plan.read_bytes()[:5]), Path.unlink])
+def test_a_damaged_plan_is_told_of_and_rebuilt_and_nothing_else_is_lost(bundle, spoil):
+    with Bundle.open(bundle).writing() as writer:
+        put_eval(writer, 3)
+        writer.commit("finetune")
+    words = ("build-engine", bundle, "--backend", "tensorrt-rtx", "--target", "sm86")
+    assert tledge(*words)[0] == 0
+    (plan,) = (bundle / "engines").glob("*.plan")
+    spoil(plan)
+    code, answer, _ = tledge("inspect", bundle, "--verify")
+    assert (code, answer["error"]["kind"]) == (6, "bundle")
+    assert plan.name in answer["error"]["message"]
+    with pytest.raises(BundleError, match=plan.name) as refused:
+        Bundle.open(bundle).read(f"engines/{plan.name}")
+    assert "--rebuild" in refused.value.hint
+    assert tledge("evaluate", bundle, "--variant", "fp32", "--backend", "onnxruntime")[0] == 0
+    assert tledge(*words, "--rebuild")[0] == 0
+    assert Bundle.open(bundle).problems() == ()
 
 
 @needs_no_gpu

@@ -1,8 +1,9 @@
 """A bundle, opened: everything is checked against the manifest before it is believed.
 
-Opening compares names and sizes; each file is hashed when it is read. A commit that was cut off after its
-decisive moment (see `writer.py`) is read from `.pending/` as if it were already in its place, so that a
-reader needs no permission to write.
+Opening compares names and sizes; each file is hashed when it is read. Engines are left out of the first: they
+are built anew from the rest, so that a damaged one must not keep a bundle from being opened and mended. A
+commit that was cut off after its decisive moment (see `writer.py`) is read from `.pending/` as if it were
+already in its place, so that a reader needs no permission to write.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 PENDING = ".pending"
 CHECKPOINTS = "checkpoints"
+ENGINES = "engines/"
 VARIANTS = ("fp32", "fp16", "int8", "int8-cpu")
 
 
@@ -40,7 +42,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Open the bundle at `path`, checking its manifest and the size of each file.
+        """Open the bundle at `path`, checking its manifest and the size of each file that is no engine's.
 
         Raises:
             InputError: there is nothing at `path`.
@@ -49,7 +51,7 @@ class Bundle:
         path = Path(path)
         bundle = cls(path, read_manifest(path))
         for name, entry in bundle.manifest.files.items():
-            size = bundle._size(name)
+            size = entry.bytes if name.startswith(ENGINES) else bundle._size(name)
             if size != entry.bytes:
                 what = "is missing" if size is None else f"has {size} bytes instead of {entry.bytes}"
                 raise damaged(path, name, what)
@@ -98,6 +100,8 @@ class Bundle:
         """
         entry = self._entry(name)
         path = self._locate(name)
+        if self._size(name) is None:
+            raise damaged(self.path, name, "is missing")
         with explained(path):
             data = path.read_bytes()
         if sha256_bytes(data) != entry.sha256:
@@ -224,8 +228,9 @@ def read_manifest(path: Path) -> Manifest:
 
 def damaged(bundle: Path, name: str, what: str) -> BundleError:
     """Return the error for a file of the bundle that is not what the manifest says."""
+    anew = "build the engine with --rebuild" if name.startswith(ENGINES) else "make it anew"
     return BundleError(
         f"{bundle}: {name} {what}",
-        hint="It was changed after it was written: restore the bundle from a copy, or make it anew.",
+        hint=f"It was changed after it was written: restore the bundle from a copy, or {anew}.",
         path=bundle / name,
     )
