@@ -3,7 +3,8 @@
 // Only what gives the bits of a full decode is taken on; everything else is Unsupported, and the caller decodes
 // the whole file by other means: other codings than Huffman's, other than 1 or 3 components of 8 bits, files with
 // a warning of the decoder, or that do not end as a JPEG must, progressive ones whose last scans are missing (the
-// decoder then smooths across the window's edge), and, where EXIF counts, an image that is not upright.
+// decoder then smooths across the window's edge), more than 500 scans, and, where EXIF counts, an image that is not
+// upright.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +15,10 @@
 #include "resample.h"
 
 namespace tledge {
+
+// A scan of 100 bytes may go through all blocks of a large image, and a file hold any number of them ("Two Issues with
+// the JPEG Standard", libjpeg-turbo.org, LJT-01-003). Real files have about ten; 500 is what other decoders allow.
+constexpr int kMostScans = 500;
 
 // Whether this library was built with a decoder.
 bool jpeg_available();

@@ -24,6 +24,11 @@ struct Errors {
 void leave(j_common_ptr decoder) { std::longjmp(reinterpret_cast<Errors*>(decoder->err)->leave, 1); }
 void say_nothing(j_common_ptr) {}
 
+// Called for every row of blocks of every scan.
+void count_scans(j_common_ptr any) {
+    if (reinterpret_cast<j_decompress_ptr>(any)->input_scan_number > kMostScans) leave(any);
+}
+
 // A progressive file whose scans are not all there: the decoder smooths it.
 bool incomplete(const jpeg_decompress_struct& decoder) {
     if (decoder.progressive_mode == FALSE || decoder.coef_bits == nullptr) return false;
@@ -51,6 +56,9 @@ bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, std::vec
         jpeg_destroy_decompress(&decoder);
         return false;
     }
+    jpeg_progress_mgr progress = {};
+    progress.progress_monitor = count_scans;
+    decoder.progress = &progress;
     jpeg_mem_src(&decoder, data, bytes);
     jpeg_read_header(&decoder, TRUE);
     decoder.out_color_space = JCS_RGB;

@@ -58,3 +58,35 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100)))
+
+
+def many_scans(planes: int, side: int = 16) -> bytes:
+    """Return a sound progressive JPEG, grey, of 64 x `planes` scans: a bit of one coefficient in each.
+
+    Args:
+        planes: bits of a coefficient, 1 to 14.
+        side: of the image, pixels.
+    """
+    blocks = (-(-side // 8)) ** 2
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", 2 + len(body)) + body
+
+    def coded(bits: str) -> bytes:
+        bits += "1" * (-len(bits) % 8)
+        return int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+
+    only_zero = bytes([1, *[0] * 15, 0])  # a Huffman table of one code, 0: no difference, or no coefficient
+    parts = [
+        b"\xff\xd8",
+        segment(0xDB, bytes([0, *[1] * 64])),
+        segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + bytes([1, 0x11, 0])),
+        segment(0xC4, b"\x00" + only_zero + b"\x10" + only_zero),
+    ]
+    for bit in reversed(range(planes)):
+        before = 0 if bit == planes - 1 else bit + 1
+        for coefficient in range(64):
+            parts.append(segment(0xDA, bytes([1, 1, 0, coefficient, coefficient, before << 4 | bit])))
+            refines = coefficient == 0 and before
+            parts.append(coded("".join(str(i % 2 if refines else 0) for i in range(blocks))))
+    return b"".join(parts) + b"\xff\xd9"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
-from tests.data.images import encode, exif, outcome, photo, png_header
+from tests.data.images import encode, exif, many_scans, outcome, photo, png_header
 from tledge.data import decode
 from tledge.data.ahead import ordered
 from tledge.data.exif import orientation
@@ -251,6 +251,14 @@ def test_bombs_are_refused_before_they_are_decoded() -> None:
         decode.image(png_header(20000, 20000), name="big.png")
     with pytest.raises(InputError, match="megapixels"):
         decode.pil(Image.new("1", (10001, 10000)))
+
+
+def test_jpegs_of_very_many_scans_are_refused_before_they_are_decoded() -> None:
+    assert len(np.unique(decode.image(many_scans(7)))) == 2
+    with pytest.raises(InputError, match=r"slow\.jpg has more than 500 scans"):
+        decode.image(many_scans(8), name="slow.jpg")
+    # What follows the image is not decoded: phones put films there.
+    same(encode(photo(), "JPEG") + b"\xff\xda" * 600, decode.image(encode(photo(), "JPEG")))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.data.images import many_scans
 from tledge.preprocess import Box, Crop, Decode, Spec, native, preprocessor
 from tledge.preprocess.golden import picture
 
@@ -141,6 +142,14 @@ def test_others_are_left_alone() -> None:
     for name, each in others.items():
         assert kernels.jpeg(each) is None, name
     assert preprocessor(kernels.spec, "pillow").jpeg(data) is None
+
+
+def test_more_than_500_scans_are_left_alone() -> None:
+    kernels = preprocessor(Spec(geometry=Box((20, 20))))
+    good = many_scans(7)
+    assert good.count(b"\xff\xda") == 448
+    assert np.array_equal(kernels.jpeg(good), kernels(whole(good)))
+    assert kernels.jpeg(many_scans(8)) is None
 
 
 @settings(max_examples=400, deadline=None)

@@ -14,7 +14,7 @@ The rule (docs/data.md gives it with its reasons):
   inverted;
 - YCbCr and HSV: as Pillow converts them. Colour profiles are not applied;
 - refused: floating-point and Lab images, whose range nothing in the file tells, integers beyond 16 bits, more
-  than 100 megapixels, and anything that ends before its last row.
+  than 100 megapixels, JPEGs of more than 500 scans, and anything that ends before its last row.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from tledge.data.ahead import ordered
 from tledge.data.exif import orientation, upright
+from tledge.data.scans import MOST_SCANS, too_many_scans
 from tledge.errors import InputError, MachineError
 
 if TYPE_CHECKING:
@@ -147,6 +148,12 @@ def open_image(data: bytes, name: str = "") -> Image:
     except Exception as error:  # Pillow raises nearly everything on damaged files
         raise _damaged(name, error, reader[1]) from error
     _check_size(opened, name)
+    if reader[1] == "JPEG" and too_many_scans(data):
+        raise InputError(
+            f"{name} has more than {MOST_SCANS} scans, which may take any time to decode",
+            hint="No camera or editor writes such a JPEG. Save it anew in a program that you trust.",
+            path=name,
+        )
     return opened
 
 
