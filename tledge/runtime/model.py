@@ -183,8 +183,7 @@ class Model:
     ) -> list[Prediction]:
         """Return labels and probabilities for logits N x classes; `images` name the files."""
         result = []
-        for row, image in zip(logits, images, strict=True):
-            ranked = postprocess.top(row, max(1, top_k))
+        for ranked, image in zip(postprocess.top(logits, max(1, top_k)), images, strict=True):
             guesses = tuple([Guess(self.labels[index], probability) for index, probability in ranked])
             index, probability = ranked[0]
             result.append(Prediction(file_name(image), guesses[0].label, index, probability, guesses))
@@ -200,7 +199,7 @@ class Model:
         with session.lend() as frame:
             for image, place in zip(images, frame.images, strict=False):
                 self._write(image, place)
-            return self.answers(frame.run(len(images)).astype(np.float32, copy=False), images, top_k)
+            return self.answers(frame.run(len(images)).reshape(len(images), -1), images, top_k)
 
     def _write(self, image: Source, place: NDArray[Any]) -> None:
         """Write the input tensor of one image to `place`, by the steps of `preprocess`."""
