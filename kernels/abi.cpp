@@ -45,6 +45,11 @@ bool fits(const Plan& plan, const uint8_t* pixels, int64_t stride, const void* o
     return pixels != nullptr && out != nullptr && stride >= 3 * static_cast<int64_t>(plan.geometry.source_width);
 }
 
+bool fits(const Plan& plan, const tledge_frame& frame, const void* out) {
+    return out != nullptr && tledge::makes_sense(frame) && frame.width == plan.geometry.source_width &&
+           frame.height == plan.geometry.source_height;
+}
+
 struct Bands {
     const Plan* plan;
     const Table* table;
@@ -72,6 +77,7 @@ struct Batch {
     const Table* table;
     const uint8_t* const* pixels;
     const int64_t* strides;
+    const tledge_frame* const* frames;
     uint8_t* out;
     std::atomic<bool> failed{false};
 
@@ -81,7 +87,9 @@ struct Batch {
         const tledge_geometry& g = plan.geometry;
         const size_t bytes = static_cast<size_t>(3) * all.table->bytes * g.output_width * g.output_height;
         try {
-            const Source source = tledge::whole_image(plan, all.pixels[i], all.strides[i]);
+            const tledge_frame* frame = all.frames == nullptr ? nullptr : all.frames[i];
+            const Source source = frame != nullptr ? tledge::whole_frame(*frame)
+                                                   : tledge::whole_image(plan, all.pixels[i], all.strides[i]);
             tledge::run_rows(plan, all.table, source, all.out + i * bytes, 0, g.output_height);
         } catch (const std::bad_alloc&) {
             all.failed = true;
@@ -160,18 +168,20 @@ int tledge_run(const void* plan, const void* table, const uint8_t* pixels, int64
 
 int tledge_run_frame(const void* plan, const void* table, const tledge_frame* frame, void* out, int threads) {
     const Plan* known = static_cast<const Plan*>(plan);
-    if (known == nullptr || frame == nullptr || out == nullptr || !tledge::makes_sense(*frame)) return kInvalid;
-    if (frame->width != known->geometry.source_width || frame->height != known->geometry.source_height) return kInvalid;
+    if (known == nullptr || frame == nullptr || !fits(*known, *frame, out)) return kInvalid;
     return run(*known, table, tledge::whole_frame(*frame), out, threads);
 }
 
 int tledge_run_batch(int count, const void* const* plans, const void* table, const uint8_t* const* pixels,
-                     const int64_t* strides, void* out, int threads) {
+                     const int64_t* strides, const tledge_frame* const* frames, void* out, int threads) {
     if (count < 0 || table == nullptr) return kInvalid;
     for (int i = 0; i < count; ++i) {
-        if (plans[i] == nullptr || !fits(*static_cast<const Plan*>(plans[i]), pixels[i], strides[i], out)) return kInvalid;
+        if (plans[i] == nullptr) return kInvalid;
+        const Plan& plan = *static_cast<const Plan*>(plans[i]);
+        const bool is_frame = frames != nullptr && frames[i] != nullptr;
+        if (is_frame ? !fits(plan, *frames[i], out) : !fits(plan, pixels[i], strides[i], out)) return kInvalid;
     }
-    Batch work{plans, static_cast<const Table*>(table), pixels, strides, static_cast<uint8_t*>(out)};
+    Batch work{plans, static_cast<const Table*>(table), pixels, strides, frames, static_cast<uint8_t*>(out)};
     return share(count, threads, work);
 }
 

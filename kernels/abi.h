@@ -63,9 +63,11 @@ TLEDGE_API int tledge_run(const void* plan, const void* table, const uint8_t* pi
 /* The same of a camera's frame, converted to red, green and blue row by row and then resampled. */
 TLEDGE_API int tledge_run_frame(const void* plan, const void* table, const tledge_frame* frame, void* out, int threads);
 
-/* `count` images, each with its own plan, to tensors that follow one another, shared among `threads`. */
+/* `count` images, each with its own plan, to tensors that follow one another, shared among `threads`. frames: NULL,
+ * or an entry an image: NULL, or the frame that is taken instead of its pixels. */
 TLEDGE_API int tledge_run_batch(int count, const void* const* plans, const void* table,
-                                const uint8_t* const* pixels, const int64_t* strides, void* out, int threads);
+                                const uint8_t* const* pixels, const int64_t* strides,
+                                const tledge_frame* const* frames, void* out, int threads);
 
 /* JPEG bytes to one tensor, decoding only what the plan reads; the bits of a full decode. -3: not a JPEG that the
  * kernels take on (kernels/jpeg.h says which); decode it by other means. Call tledge_jpeg_size first, for the

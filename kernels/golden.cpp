@@ -38,6 +38,64 @@ const tledge_geometry kCases[] = {
     {3000, 2, 17, 33, 0, 0, 17, 33, 17, 33, 0, 0, 2, 1, {0, 1, 2}, {0, 0, 0}},
 };
 
+// What a frame's numbers mean: BT.601 limited left, 709 full centre, 2020 limited top-left.
+struct Meaning {
+    int32_t between_columns, between_rows, matrix[6];
+};
+const Meaning kMeanings[] = {
+    {0, 1, {16, 76309, 104597, -25675, -53279, 132201}},
+    {1, 1, {0, 65536, 103206, -12276, -30679, 121609}},
+    {0, 0, {16, 76309, 110014, -12277, -42626, 140363}},
+};
+constexpr int kFormats = 8, kYuvFormats = 5;
+// Of odd sizes, and large enough to be shared among threads.
+const tledge_geometry kFrameCase = {701, 403, 227, 131, 3, 2, 220, 126, 226, 130, 2, 1, 2, 0, {0, 1, 2}, {9, 8, 7}};
+
+std::vector<uint8_t> noise(Random& random, size_t size) {
+    std::vector<uint8_t> bytes(size);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.next() >> 32);
+    return bytes;
+}
+
+void print(int set, int number, const std::vector<uint8_t>& out) {
+    std::printf("%s %d %016" PRIx64 "\n", tledge_set_name(set), number, fnv1a(out));
+}
+
+// A frame of each format and meaning, its rows not packed, by one thread and by three.
+bool run_frames(int set, int number) {
+    const int64_t stride = 4 * static_cast<int64_t>(kFrameCase.source_width) + 9;
+    Random random{static_cast<uint64_t>(number)};
+    const std::vector<uint8_t> bytes = noise(random, static_cast<size_t>(stride) * kFrameCase.source_height);
+    const std::vector<uint8_t> entries = noise(random, 3 * 256);
+    void* plan = tledge_plan_new(&kFrameCase, set);
+    void* table = tledge_table_new(entries.data(), 1, nullptr);
+    bool good = true;
+    for (int format = 0; format < kFormats; ++format) {
+        for (const Meaning& meaning : kMeanings) {
+            if (format >= kYuvFormats && &meaning != kMeanings) continue;
+            tledge_frame frame = {};
+            frame.format = format;
+            frame.width = kFrameCase.source_width;
+            frame.height = kFrameCase.source_height;
+            frame.between_columns = meaning.between_columns;
+            frame.between_rows = meaning.between_rows;
+            for (int i = 0; i < 6; ++i) frame.matrix[i] = meaning.matrix[i];
+            for (int plane = 0; plane < 3; ++plane) {
+                frame.planes[plane] = bytes.data() + stride / 3 * plane;
+                frame.strides[plane] = stride;
+            }
+            for (int threads = 1; threads <= 3; threads += 2) {
+                std::vector<uint8_t> out(static_cast<size_t>(3) * kFrameCase.output_width * kFrameCase.output_height);
+                good = good && tledge_run_frame(plan, table, &frame, out.data(), threads) == 0;
+                print(set, number++, out);
+            }
+        }
+    }
+    tledge_table_free(table);
+    tledge_plan_free(plan);
+    return good;
+}
+
 }  // namespace
 
 int main() {
@@ -47,10 +105,9 @@ int main() {
         for (const tledge_geometry& geometry : kCases) {
             for (int bytes = 1; bytes <= 4; bytes *= 2) {
                 Random random{static_cast<uint64_t>(number)};
-                std::vector<uint8_t> pixels(static_cast<size_t>(3) * geometry.source_width * geometry.source_height);
-                for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(random.next() >> 32);
-                std::vector<uint8_t> entries(static_cast<size_t>(3) * 256 * bytes);
-                for (uint8_t& entry : entries) entry = static_cast<uint8_t>(random.next() >> 32);
+                const std::vector<uint8_t> pixels =
+                    noise(random, static_cast<size_t>(3) * geometry.source_width * geometry.source_height);
+                const std::vector<uint8_t> entries = noise(random, static_cast<size_t>(3) * 256 * bytes);
                 std::vector<uint8_t> out(static_cast<size_t>(3) * bytes * geometry.output_width * geometry.output_height);
                 void* plan = tledge_plan_new(&geometry, set);
                 void* table = tledge_table_new(entries.data(), bytes, nullptr);
@@ -58,9 +115,10 @@ int main() {
                 tledge_table_free(table);
                 tledge_plan_free(plan);
                 if (code != 0) return 1;
-                std::printf("%s %d %016" PRIx64 "\n", tledge_set_name(set), number++, fnv1a(out));
+                print(set, number++, out);
             }
         }
+        if (!run_frames(set, number)) return 1;
     }
     return 0;
 }

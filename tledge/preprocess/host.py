@@ -97,25 +97,26 @@ class HostPreprocessor:
 
     def batch(self, images: Iterable[Pixels | Frame], out: Tensor | None = None) -> Tensor:
         """Return the tensors of several images or frames, of any sizes, shared among the threads: N x ..."""
-        listed = list(images)
-        if any(isinstance(image, Frame) for image in listed):
-            # Frames have megabytes each: threads share one at a time.
-            result = check_out(out, (len(listed), *self.spec.shape), self.spec.dtype)
-            for image, tensor in zip(listed, result, strict=True):
-                self(image, tensor)
-            return result
-        checked = [check_image(image) for image in listed]
+        checked = [image if isinstance(image, Frame) else check_image(image) for image in images]
         count = len(checked)
         result = check_out(out, (count, *self.spec.shape), self.spec.dtype)
-        plans = [self._plan(image.shape[1], image.shape[0]) for image in checked]
+        plans = [self._plan(*_size(image)) for image in checked]
         pointers = ctypes.c_void_p * count
+        pixels, strides = pointers(), (ctypes.c_int64 * count)()
+        frames = (ctypes.POINTER(CFrame) * count)()
+        for i, image in enumerate(checked):
+            if isinstance(image, Frame):
+                frames[i] = ctypes.pointer(_described(image))
+            else:
+                pixels[i], strides[i] = image.ctypes.data, _row_stride(image)
         _answer(
             self._library.tledge_run_batch(
                 count,
                 pointers(*(plan.pointer for plan in plans)),
                 self._table.pointer,
-                pointers(*(image.ctypes.data for image in checked)),
-                (ctypes.c_int64 * count)(*(_row_stride(image) for image in checked)),
+                pixels,
+                strides,
+                frames,
                 result.ctypes.data,
                 self.threads,
             )
@@ -155,15 +156,15 @@ class HostPreprocessor:
         return result
 
     def _run(self, image: Pixels | Frame, table: int | None, out: Tensor) -> None:
+        plan = self._plan(*_size(image))
         if isinstance(image, Frame):
-            plan, described = self._plan(image.width, image.height), _described(image)
+            described = _described(image)
             _answer(
                 self._library.tledge_run_frame(
                     plan.pointer, table, ctypes.byref(described), out.ctypes.data, self.threads
                 )
             )
             return
-        plan = self._plan(image.shape[1], image.shape[0])
         _answer(
             self._library.tledge_run(
                 plan.pointer, table, image.ctypes.data, _row_stride(image), out.ctypes.data, self.threads
@@ -202,6 +203,10 @@ class HostPreprocessor:
             fill=geometry.fill if isinstance(geometry, Letterbox) else (0, 0, 0),
         )
         return _Handle(self._library.tledge_plan_new(ctypes.byref(wanted), self._set), "tledge_plan_free")
+
+
+def _size(image: Pixels | Frame) -> tuple[int, int]:
+    return (image.width, image.height) if isinstance(image, Frame) else (image.shape[1], image.shape[0])
 
 
 def _described(frame: Frame) -> CFrame:

@@ -72,7 +72,10 @@ def library() -> ctypes.CDLL:
         "tledge_run_frame": (c_int, [c_void_p, c_void_p, POINTER(CFrame), c_void_p, c_int]),
         "tledge_run_batch": (
             c_int,
-            [c_int, POINTER(c_void_p), c_void_p, POINTER(c_void_p), POINTER(c_int64), c_void_p, c_int],
+            [
+                *(c_int, POINTER(c_void_p), c_void_p, POINTER(c_void_p), POINTER(c_int64)),
+                *(POINTER(POINTER(CFrame)), c_void_p, c_int),
+            ],
         ),
         "tledge_jpeg_available": (c_int, []),
         "tledge_jpeg_size": (c_int, [c_char_p, c_int64, c_int, POINTER(c_int32), POINTER(c_int32)]),
