@@ -168,7 +168,7 @@ def test_the_description_holds_what_is_answered(port: int) -> None:
     assert set(schema["required"]) == set(said)
     one = schema["properties"]["predictions"]["items"]
     assert set(one["required"]) == set(said["predictions"][0])
-    assert one["properties"]["label"]["enum"] == list(bundles.LABELS)
+    assert one["properties"]["label"]["enum"] == [*bundles.LABELS, None]
     assert described["paths"]["/predict"]["post"]["security"]
 
 

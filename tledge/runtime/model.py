@@ -137,6 +137,8 @@ class Model:
         """Return the input tensor, N x C x H x W or as the spec's layout says, for one image or a list."""
         if not isinstance(image, (list, tuple)):
             return self._tensor_of(image)
+        if len(image) == 1:
+            return self._tensor_of(image[0])  # joining one is a copy, of 0.6 MB for 224 x 224
         return np.concatenate([self._tensor_of(one) for one in image])
 
     def _tensor_of(self, image: Source) -> NDArray[Any]:

@@ -7,41 +7,23 @@ import hmac
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tledge import __version__
 from tledge.runtime import Model, Prediction
-from tledge.serving import live
+from tledge.serving import bodies, live
+from tledge.serving.admission import checked
 from tledge.serving.batches import Batcher
 from tledge.serving.hosts import is_loopback
+from tledge.serving.limits import Limits, Refused
 from tledge.serving.metrics import CONTENT_TYPE, Metrics
 from tledge.serving.openapi import document
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one server takes on. Seconds and bytes; memory is bounded by `queue` times `body`."""
-
-    batch: int = 4  # as in `Model.predict`: more no longer fits the cache of a small processor
-    wait: float = 0.002  # less than an inference takes, so that waiting costs little and gathers much
-    queue: int = 64
-    body: int = 20 << 20  # the largest camera JPEGs have 15 MB
-    slow: float = 10.0  # for the whole of a body to arrive
-    whole: float = 30.0  # from the whole body to the answer
-
-
-class Refused(Exception):
-    """A request that is answered with an error: its status and the body of the contract."""
-
-    def __init__(self, status: int, kind: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.kind, self.message, self.hint = status, kind, message, hint
 
 
 def application(model: Model, *, token: str | None = None, limits: Limits | None = None) -> Starlette:
@@ -51,7 +33,7 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
     def predict_all(images: Sequence[bytes]) -> list[Prediction]:
         return list(model.predict_each(images, batch=bounds.batch))
 
-    batcher = Batcher(predict_all, most=bounds.batch, wait=bounds.wait)
+    batcher = Batcher(checked(predict_all, bounds), most=bounds.batch, wait=bounds.wait)
     metrics = Metrics(model.variant, model.backend)
     inside = 0
 
@@ -77,17 +59,23 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
         inside += 1
         begun = time.perf_counter()
         try:
-            data = await _body(request, bounds)
+            sent = await bodies.read(request, bounds)
             received = time.perf_counter()
+            waiting = asyncio.gather(*(batcher.answer(upload.data) for upload in sent))
             try:
-                answer = await asyncio.wait_for(batcher.answer(data), bounds.whole)
+                answers = await asyncio.wait_for(waiting, bounds.whole)
             except asyncio.TimeoutError:
                 raise Refused(504, "busy", f"no answer within {bounds.whole:g} s") from None
         finally:
             inside -= 1
-        if answer.error is not None:
-            raise Refused(422, "input", answer.error, "Send the bytes of a JPEG or PNG file.")
-        document = {"predictions": [answer.as_dict()], "variant": model.variant, "backend": model.backend}
+        if answers[0].error is not None and not bodies.is_form(request):
+            raise Refused(422, "input", answers[0].error, "Send the bytes of a JPEG or PNG file.")
+        named = [replace(answer, file=upload.name) for upload, answer in zip(sent, answers, strict=True)]
+        document = {
+            "predictions": [answer.as_dict() for answer in named],
+            "variant": model.variant,
+            "backend": model.backend,
+        }
         # W3C Server Timing, in milliseconds; answer: waiting for others, decoding and inference.
         stages = {"receive": received - begun, "answer": time.perf_counter() - received}
         timing = ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())
@@ -133,32 +121,6 @@ def _allow(request: Request, token: str | None) -> None:
     given = request.headers.get("authorization", "").encode("latin-1")  # the bytes as they came
     if not hmac.compare_digest(given, f"Bearer {token}".encode()):
         raise Refused(401, "usage", "the token is missing or wrong", "Send `Authorization: Bearer TOKEN`.")
-
-
-async def _body(request: Request, bounds: Limits) -> bytes:
-    """Return the whole body; what is too large is refused before it is read, or as soon as it is known."""
-    large = Refused(413, "input", f"the body is larger than {bounds.body} bytes", "Send a smaller image.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > bounds.body:
-        raise large
-
-    async def read() -> bytes:
-        data = bytearray()
-        async for piece in request.stream():
-            data += piece
-            if len(data) > bounds.body:
-                raise large
-        return bytes(data)
-
-    try:
-        data = await asyncio.wait_for(read(), bounds.slow)
-    except asyncio.TimeoutError:
-        raise Refused(408, "input", f"the body did not arrive within {bounds.slow:g} s") from None
-    except ClientDisconnect:
-        raise Refused(400, "input", "the body stopped half-way") from None
-    if not data:
-        raise Refused(400, "input", "the body is empty", "Send the bytes of an image file.")
-    return data
 
 
 def _error(status: int, kind: str, message: str, hint: str | None = None) -> JSONResponse:
