@@ -30,6 +30,21 @@ def using(request) -> str:
     return request.param
 
 
+@pytest.fixture
+def installed(monkeypatch):
+    """Set which compilers are there, as (kind, release)."""
+
+    def install(*found: tuple[str, str]) -> None:
+        ours = tuple(Compiler(kind, f"/somewhere/{kind}", release) for kind, release in found)
+        nvcc = next((one for one in ours if one.kind == "nvcc"), None)
+        monkeypatch.setattr(compiler, "_find_nvcc", lambda: nvcc)
+        monkeypatch.setattr(compiler, "_find_nvrtc", lambda: [one for one in ours if one.kind == "nvrtc"])
+
+    compiler.compilers.cache_clear()
+    yield install
+    compiler.compilers.cache_clear()
+
+
 def test_kernels_are_compiled_once(using, cache, monkeypatch):
     cubin = compile_kernels(KERNELS, "sm87", include=INCLUDE, using=using)
     assert cubin.startswith(b"\x7fELF")
@@ -69,7 +84,7 @@ def test_a_fault_of_the_source_is_shown(using, tmp_path):
 
 
 def test_a_gpu_that_the_compiler_does_not_know_is_named(using):
-    with pytest.raises(MachineError, match="does not compile for sm20"):
+    with pytest.raises(MachineError, match="does not compile for sm_20"):
         compile_kernels(KERNELS, "sm20", include=INCLUDE, using=using)
 
 
@@ -79,21 +94,31 @@ def test_a_cache_that_cannot_be_written_is_done_without(using, cache):
     assert compile_kernels(KERNELS, "sm87", include=INCLUDE, using=using).startswith(b"\x7fELF")
 
 
-def test_without_a_compiler_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(compiler, "_find_nvcc", lambda: None)
-    monkeypatch.setattr(compiler, "_find_nvrtc", lambda: None)
+def test_without_a_compiler_it_says_what_to_install(installed):
+    installed()
     with pytest.raises(MachineError, match="no compiler for CUDA kernels") as caught:
-        compiler.find_compiler.__wrapped__("auto")
+        find_compiler("auto")
     assert "nvidia-cuda-nvrtc" in caught.value.hint
     with pytest.raises(UsageError, match="'gcc'"):
-        compiler.find_compiler.__wrapped__("gcc")
+        find_compiler("gcc")
 
 
-def test_nvrtc_is_taken_where_there_is_no_toolkit(monkeypatch):
-    found = Compiler("nvrtc", "libnvrtc.so.12", "12.6")
-    monkeypatch.setattr(compiler, "_find_nvcc", lambda: None)
-    monkeypatch.setattr(compiler, "_find_nvrtc", lambda: found)
-    assert compiler.find_compiler.__wrapped__("auto") == found
+def test_a_toolkit_comes_first_then_the_newest_nvrtc(installed):
+    installed(("nvrtc", "12.6"), ("nvrtc", "13.10"), ("nvrtc", "13.2"))
+    assert find_compiler("auto").release == "13.10"
+    compiler.compilers.cache_clear()
+    installed(("nvrtc", "13.0"), ("nvcc", "12.6"))
+    assert find_compiler("auto").kind == "nvcc"
+    assert find_compiler("nvrtc").kind == "nvrtc"
+
+
+def test_a_compiler_that_is_newer_than_the_driver_is_passed_over(installed):
+    installed(("nvcc", "13.0"), ("nvrtc", "13.0"), ("nvrtc", "12.6"))
+    assert find_compiler("auto", cuda=13).kind == "nvcc"
+    assert find_compiler("auto", cuda=12) == Compiler("nvrtc", "/somewhere/nvrtc", "12.6")
+    with pytest.raises(MachineError, match=r"nvcc 13\.0 is newer than the driver") as caught:
+        find_compiler("auto", cuda=11)
+    assert "of the driver's CUDA" in caught.value.hint
 
 
 @pytest.mark.parametrize("code", ["import tledge.cuda", "from tledge.cuda.compiler import compile_kernels"])

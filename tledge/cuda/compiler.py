@@ -50,9 +50,19 @@ class Compiler:
     path: str
     release: str
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Return the release as numbers, the major one first."""
+        return tuple(map(int, self.release.split(".")))
+
 
 def compile_kernels(
-    source: Path, architecture: str, *, include: Sequence[Path] = (), using: str = "auto"
+    source: Path,
+    architecture: str,
+    *,
+    include: Sequence[Path] = (),
+    using: str = "auto",
+    cuda: int | None = None,
 ) -> bytes:
     """Return the cubin of the CUDA source file, from the cache if it was compiled before.
 
@@ -61,17 +71,18 @@ def compile_kernels(
         architecture: The GPU's, such as "sm87".
         include: Folders of headers.
         using: "nvcc", "nvrtc", or "auto" for the first that is there.
+        cuda: The major release of CUDA that the driver is of: a newer one's cubins do not load.
 
     Raises:
         MachineError: there is no compiler.
         TledgeError: it refuses the source.
     """
-    compiler = find_compiler(using)
+    compiler = find_compiler(using, cuda)
     place = cache_folder() / f"{_key(source, architecture, include, compiler)}.cubin"
     try:
         return place.read_bytes()
     except OSError:
-        compiled = (_nvcc if compiler.kind == "nvcc" else _nvrtc)(source, architecture, include, compiler)
+        compiled, _ = compiled_by(compiler, source, architecture, include)
     try:
         write_atomic(place, compiled)
     except TledgeError:
@@ -85,21 +96,36 @@ def cache_folder() -> Path:
     return root / "tledge" / "kernels"
 
 
-@cache
-def find_compiler(using: str = "auto") -> Compiler:
+def compiled_by(
+    compiler: Compiler, source: Path, architecture: str, include: Sequence[Path], *more: str
+) -> tuple[bytes, str]:
+    """Return the cubin and what the compiler said, without the cache; `more` are further options."""
+    work = _nvcc if compiler.kind == "nvcc" else _nvrtc
+    return work(source, [*_options(architecture, include), *more], compiler)
+
+
+def find_compiler(using: str = "auto", cuda: int | None = None) -> Compiler:
     """Return the compiler to use: see `compile_kernels`; MachineError if there is none."""
     if using not in ("auto", "nvcc", "nvrtc"):
         raise UsageError(f"no compiler is called {using!r}", hint="Known: auto, nvcc, nvrtc.")
-    found = _find_nvcc() if using in ("auto", "nvcc") else None
-    if found is None and using in ("auto", "nvrtc"):
-        found = _find_nvrtc()
-    if found is None:
+    found = [compiler for compiler in compilers() if using in ("auto", compiler.kind)]
+    fitting = [compiler for compiler in found if cuda is None or compiler.numbers[0] <= cuda]
+    if not fitting:
+        newer = f": {found[0].kind} {found[0].release} is newer than the driver" if found else ""
         raise MachineError(
-            "there is no compiler for CUDA kernels here" + ("" if using == "auto" else f" ({using})"),
+            "there is no compiler for CUDA kernels here"
+            + (newer or ("" if using == "auto" else f" ({using})")),
             hint="Install nvcc (JetPack 6: sudo apt install cuda-nvcc-12-6), or NVRTC of the driver's CUDA "
             "(JetPack 6: pip install nvidia-cuda-nvrtc-cu12; JetPack 7: nvidia-cuda-nvrtc).",
         )
-    return found
+    return fitting[0]
+
+
+@cache
+def compilers() -> tuple[Compiler, ...]:
+    """Return the compilers that are here: nvcc, then NVRTC, the newest first."""
+    nvcc = _find_nvcc()
+    return (*((nvcc,) if nvcc else ()), *sorted(_find_nvrtc(), key=lambda one: one.numbers, reverse=True))
 
 
 def _find_nvcc() -> Compiler | None:
@@ -113,20 +139,30 @@ def _find_nvcc() -> Compiler | None:
     return None
 
 
-def _find_nvrtc() -> Compiler | None:
+def _find_nvrtc() -> list[Compiler]:
     names = [f"libnvrtc.so.{release}" for release in NVRTC_RELEASES]
     spec = importlib.util.find_spec("nvidia")  # PyPI's wheels put their libraries under this package
     for folder in spec.submodule_search_locations or () if spec else ():
-        names += [str(path) for path in sorted(Path(folder).glob("*/lib/libnvrtc.so.*[0-9]"), reverse=True)]
+        names += [str(path) for path in sorted(Path(folder).glob("*/lib/libnvrtc.so.*[0-9]"))]
+    found: dict[str, Compiler] = {}  # one of each release
     for name in names:
         try:
-            library = ctypes.CDLL(name)
+            library = _load_nvrtc(name)
         except OSError:
             continue
         major, minor = ctypes.c_int(), ctypes.c_int()
         if library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0:
-            return Compiler("nvrtc", name, f"{major.value}.{minor.value}")
-    return None
+            release = f"{major.value}.{minor.value}"
+            found.setdefault(release, Compiler("nvrtc", name, release))
+    return list(found.values())
+
+
+def _load_nvrtc(name: str) -> ctypes.CDLL:
+    """Load NVRTC, and first what it loads itself, by name: some of its wheels do not say where that is."""
+    if os.path.isabs(name):
+        for builtins in Path(name).parent.glob("libnvrtc-builtins.so.*[0-9]"):
+            ctypes.CDLL(str(builtins))
+    return ctypes.CDLL(name)
 
 
 def _key(source: Path, architecture: str, include: Sequence[Path], compiler: Compiler) -> str:
@@ -144,18 +180,18 @@ def _options(architecture: str, include: Sequence[Path]) -> list[str]:
     return [*FLAGS, f"-arch=sm_{architecture.removeprefix('sm')}", *(f"-I{folder}" for folder in include)]
 
 
-def _nvcc(source: Path, architecture: str, include: Sequence[Path], compiler: Compiler) -> bytes:
+def _nvcc(source: Path, options: Sequence[str], compiler: Compiler) -> tuple[bytes, str]:
     with tempfile.TemporaryDirectory(prefix="tledge-nvcc-") as folder:
         out = Path(folder) / "kernels.cubin"
-        command = [compiler.path, "-cubin", "-o", str(out), *_options(architecture, include), str(source)]
+        command = [compiler.path, "-cubin", "-o", str(out), *options, str(source)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            raise _refused(source, architecture, compiler, result.stderr)
-        return out.read_bytes()
+            raise _refused(source, options, compiler, result.stderr)
+        return out.read_bytes(), result.stderr
 
 
-def _nvrtc(source: Path, architecture: str, include: Sequence[Path], compiler: Compiler) -> bytes:
-    library = ctypes.CDLL(compiler.path)
+def _nvrtc(source: Path, options: Sequence[str], compiler: Compiler) -> tuple[bytes, str]:
+    library = _load_nvrtc(compiler.path)
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
 
     def call(name: str, *arguments: object) -> None:
@@ -177,26 +213,28 @@ def _nvrtc(source: Path, architecture: str, include: Sequence[Path], compiler: C
         strings(*names),
     )
     try:
-        options = [option.encode() for option in _options(architecture, include)]
-        code = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        words = [option.encode() for option in options]
+        code = library.nvrtcCompileProgram(program, len(words), (ctypes.c_char_p * len(words))(*words))
+        call("nvrtcGetProgramLogSize", program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        call("nvrtcGetProgramLog", program, log)
+        said = log.value.decode(errors="replace")
         if code != 0:
-            call("nvrtcGetProgramLogSize", program, ctypes.byref(size))
-            log = ctypes.create_string_buffer(size.value)
-            call("nvrtcGetProgramLog", program, log)
-            raise _refused(source, architecture, compiler, log.value.decode(errors="replace"))
+            raise _refused(source, options, compiler, said)
         call("nvrtcGetCUBINSize", program, ctypes.byref(size))
         cubin = ctypes.create_string_buffer(size.value)
         call("nvrtcGetCUBIN", program, cubin)
-        return cubin.raw
+        return cubin.raw, said
     finally:
         call("nvrtcDestroyProgram", ctypes.byref(program))
 
 
-def _refused(source: Path, architecture: str, compiler: Compiler, log: str) -> TledgeError:
+def _refused(source: Path, options: Sequence[str], compiler: Compiler, log: str) -> TledgeError:
     lines = [line for line in log.splitlines() if line.strip()][:SHOWN]
     if "nsupported gpu architecture" in log or "invalid value for --gpu-architecture" in log:
+        architecture = next(option for option in options if option.startswith("-arch"))
         return MachineError(
-            f"{compiler.kind} {compiler.release} does not compile for {architecture}",
+            f"{compiler.kind} {compiler.release} does not compile for {architecture.partition('=')[2]}",
             hint="Use the CUDA release that the GPU's driver came with.",
         )
     return TledgeError(

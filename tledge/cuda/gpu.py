@@ -46,6 +46,7 @@ class Gpu:
         self.name: str = self._device.name()
         major, minor = self._device.compute_capability()
         self.architecture = f"sm{major}{minor}"
+        self.cuda = int(module.get_driver_version()) // 1000  # the driver's major release of CUDA
 
     def __enter__(self) -> Gpu:
         return self
