@@ -31,6 +31,7 @@ def gpu():
 
 def test_what_it_is(gpu):
     assert (gpu.name, gpu.architecture, gpu.index) == ("stand-in GPU", "sm87", 0)
+    assert gpu.cuda == 13
     assert gpu.memory() == (1 << 30, 1 << 30)
     assert gpu.shares_memory
 

@@ -20,6 +20,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
     return standin.environment(tmp_path_factory.mktemp("cuda_driver"), pytestconfig)
 
 
+def test_the_cuda_layer_on_the_standin(environment):
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda/on_standin.py")
+    result = standin.python(environment, *words)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "skipped" not in result.stdout
+    assert "PyCUDA WARNING" not in result.stderr
+
+
 FAILS = """
 from tledge import cuda
 from tledge.errors import TledgeError
