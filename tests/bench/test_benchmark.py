@@ -11,8 +11,9 @@ import pytest
 
 from tests.runtime import bundles
 from tledge import bench
-from tledge.bench import benchmark, cold, noise, state, validity
-from tledge.bench.load import Recording
+from tledge.bench import accuracy, benchmark, candidates, cold, noise, queries, state, validity
+from tledge.bench.load import Recording, Rules
+from tledge.bench.scenarios import settings
 from tledge.bundle import Bundle
 from tledge.errors import BundleError, InputError, MachineError, UsageError
 from tledge.runtime import Model, open_model
@@ -36,13 +37,15 @@ def model(bundle) -> Model:
 @pytest.fixture(scope="module", autouse=True)
 def short_noise_test():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(noise, "measure", functools.partial(noise.measure, seconds=0.05))
+        patch.setattr(benchmark, "NOISE_SECONDS", 0.05)
+        patch.setattr(benchmark, "LEAST_NOISE_SECONDS", 0.05)
+        patch.setattr(cold, "REPEATS", 1)
         yield
 
 
 @pytest.fixture(scope="module")
 def result(bundle):
-    return bench.run(bundle, duration=0.2, backend="onnxruntime", threads=1)
+    return bench.run(bundle, duration=0.2, backend="onnxruntime", threads=[1])
 
 
 def test_the_document_is_the_contracts(result):
@@ -89,15 +92,23 @@ def test_the_table_names_what_was_measured(result):
     assert bench.text({**result, "valid": True, "reasons": []}).endswith("VALID")
 
 
+@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize(("source", "stages"), [("jpeg", 4), ("pixels", 3), ("tensor", 2)])
-def test_a_query_starts_where_it_is_told(model, source, stages):
+def test_a_query_starts_where_it_is_told(model, source, stages, size):
     files = [bundles.png(seed) for seed in range(3)]
-    query = benchmark.queries(model, files, source)
-    for position, file in enumerate(files):
-        answer, stamps = query(position)
-        assert answer == model.predict(file).index
-        assert len(stamps) == stages == len(benchmark.timed(source))
+    query = queries.queries(model, files, source)
+    for images in ([0, 1, 2][:size], [2, 1, 1][:size]):
+        answer, stamps = query(images)
+        assert answer == [model.predict(files[image]).index for image in images]
+        assert len(stamps) == stages == len(queries.timed(source))
         assert list(stamps) == sorted(stamps)
+
+
+def test_a_session_that_takes_few_images_at_once_gets_them_in_parts(model):
+    small = dataclasses.replace(model, session=dataclasses.replace(model.session, largest=2))
+    files = [bundles.png(seed) for seed in range(5)]
+    answer, _ = queries.queries(small, files, "jpeg")(range(5))
+    assert answer == [model.predict(file).index for file in files]
 
 
 def test_a_slow_backend_is_reported_in_its_stage(model):
@@ -110,9 +121,136 @@ def test_a_slow_backend_is_reported_in_its_stage(model):
         return np.zeros((len(x), 5), np.float32)
 
     slow = dataclasses.replace(model, session=dataclasses.replace(model.session, infer=infer))
-    measured = benchmark.measure(slow, [bundles.png(0)], duration=0.1, min_queries=10)
+    subject = candidates.Subject(slow, queries.queries(slow, [bundles.png(0)], "jpeg"), 1)
+    (measured,) = benchmark.measure([subject], 1, settings("single-stream", duration=0.02))
     infer_ms = measured.recording.stages[:, measured.stages.index("infer")]
     assert np.median(infer_ms / spent[-len(infer_ms) :]) == pytest.approx(1, rel=0.05)
+
+
+# --- scenarios ---
+
+
+def test_multi_stream_asks_for_eight_images_at_once(bundle):
+    result = bench.run(bundle, "multi-stream", duration=0.1, backend="onnxruntime", threads=[1])
+    assert result["images_per_query"] == 8
+    assert result["headline"]["metric"] == "p99"
+    assert result["throughput"] == pytest.approx(8 * result["queries"] / result["seconds"])
+
+
+def test_offline_counts_images(bundle):
+    result = bench.run(bundle, "offline", duration=0.3, backend="onnxruntime", threads=[1], batch=[16])
+    assert result["headline"] == {"metric": "throughput", "value": result["throughput"], "unit": "images/s"}
+    assert result["queries"] >= 64
+    assert not any("too few queries" in reason for reason in result["reasons"])
+
+
+def test_the_server_says_whether_its_bound_held(bundle):
+    asked = {"duration": 0.15, "backend": "onnxruntime", "threads": [1], "rate": 800.0}
+    held = bench.run(bundle, "server", budget_ms=500, **asked)
+    assert held["budget"]["held"]
+    assert held["waiting_ms"]["mean"] >= 0
+    assert held["rate"] == 800
+    missed = bench.run(bundle, "server", budget_ms=1e-3, **asked)
+    assert not missed["budget"]["held"]
+    assert "MISSED" in bench.text(missed)
+    assert not bench.stands(missed, force=True)
+
+
+def test_several_take_turns_in_one_run(bundle):
+    result = bench.run(bundle, duration=0.1, backend="onnxruntime", threads=[1], batch=[1, 4])
+    assert list(result) == ["runs", "ratios"]
+    assert [run["images_per_query"] for run in result["runs"]] == [1, 4]
+    (ratio,) = result["ratios"]
+    assert (ratio["of"], ratio["to"]) == (
+        "fp32@onnxruntime, 1 threads, 4 images a query",
+        "fp32@onnxruntime, 1 threads",
+    )
+    assert ratio["interleaved"]
+    p50 = ratio["latency"]["p50"]
+    assert p50["low"] <= p50["ratio"] <= p50["high"]
+    assert p50["ratio"] > 1.2
+    assert "against fp32@onnxruntime, 1 threads:" in bench.text(result)
+    json.dumps(result, allow_nan=False)
+
+
+def test_an_earlier_result_is_compared_with(bundle, result, tmp_path):
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(result))
+    asked = {"duration": 0.1, "backend": "onnxruntime", "threads": [1]}
+    again = bench.run(bundle, compare=earlier, **asked)
+    (ratio,) = again["ratios"]
+    assert ratio["to"] == "fp32@onnxruntime, 1 threads (earlier.json)"
+    assert not ratio["interleaved"]
+    with pytest.raises(InputError, match=r"another start \(--from\): jpeg there, tensor here"):
+        bench.run(bundle, compare=earlier, source="tensor", **asked)
+    with pytest.raises(InputError, match="measured with other eval images"):
+        bench.run(bundle, compare=earlier, images=[bundles.png(0)], **asked)
+
+
+def test_a_backend_that_fails_in_mid_run_is_reported_with_what_was_measured(bundle, model):
+    calls = []
+
+    def infer(x):
+        calls.append(1)
+        if len(calls) > 400:
+            raise RuntimeError("device lost")
+        return model.session.infer(x)
+
+    broken = dataclasses.replace(model, session=dataclasses.replace(model.session, infer=infer))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "open_model", lambda *args, **options: broken)
+        patch.setattr("tledge.bench.scenarios.Rules", functools.partial(Rules, warm_up=0))
+        result = bench.run(bundle, duration=1, backend="onnxruntime", threads=[1])
+    assert 100 < result["queries"] < 400
+    assert result["failure"] == "device lost"
+    assert result["reasons"][0] == f"the backend failed after {result['queries']} queries: device lost"
+    assert not bench.stands(result, force=True)
+
+
+# --- accuracy ---
+
+
+def recording_of(images: list[int], answers: list[int]) -> Recording:
+    stamps = np.arange(len(images)) * 1000
+    columns = [np.array(images)[:, None], np.array(answers)[:, None], stamps, stamps, stamps[:, None] + 500]
+    return Recording(*columns, turns=np.zeros(len(images), int))
+
+
+def test_answers_are_held_against_the_ledgers():
+    logits = np.array([[9, 0, 0], [0, 9, 0], [9, 8.95, 0]], np.float32)
+    known = accuracy.Expected(np.array([0, 2, 1]), "fp32@onnxruntime", logits)
+    right = accuracy.judge(recording_of([0, 1, 2, 0], [0, 1, 0, 0]), known)
+    assert (right.images, right.wrong) == (3, 0)
+    assert right.top1 == right.ledger_top1 == pytest.approx(100 / 3)
+    tie = accuracy.judge(recording_of([2], [1]), known)
+    assert (tie.wrong, tie.top1, tie.ledger_top1) == (0, 100, 0)
+    wrong = accuracy.judge(recording_of([0, 1, 2], [1, 2, 2]), known)
+    assert wrong.wrong == 3
+    (reason,) = validity.reasons(measured(accuracy=wrong))
+    assert reason == (
+        "the answers were wrong: 3 of 3 images were answered otherwise than in the ledger (fp32@onnxruntime)"
+    )
+
+
+def test_a_run_knows_the_ledgers_answers(tmp_path):
+    from tledge.evaluation import stage
+
+    bundle = bundles.make(tmp_path / "scored.tledge", eval_images=6)
+    result = bench.run(bundle, duration=0.02, backend="onnxruntime", threads=[1])
+    assert result["accuracy"]["stage"] is None
+    assert "the ledger has no such stage" in bench.text(result)
+    row, _ = stage.evaluate(bundle, "fp32", "onnxruntime", threads=1)
+    bundle = Bundle.open(bundle.path)
+    known = accuracy.expected(bundle, [1, 3], "fp32", "onnxruntime")
+    assert known.truth.tolist() == [1, 3]
+    found = bench.run(bundle, duration=0.1, backend="onnxruntime", threads=[1])["accuracy"]
+    assert found == {
+        "stage": "fp32@onnxruntime",
+        "images": 6,
+        "top1": pytest.approx(row.top1),
+        "ledger_top1": pytest.approx(row.top1),
+        "wrong": 0,
+    }
 
 
 # --- validity, on made-up runs ---
@@ -127,20 +265,24 @@ def measured(n: int = 2000, infer: np.ndarray | None = None, answers: np.ndarray
     infer = np.full(n, 1.0) if infer is None else infer
     ended = np.cumsum(infer + 1.0)
     stamps = np.stack([ended - infer - 0.5, ended - infer - 0.1, ended - 0.1, ended], axis=1) * 1e6
+    issued = ((ended - infer - 1.0) * 1e6).astype(np.int64)
     recording = Recording(
-        images=np.arange(n) % 8,
-        answers=np.arange(n) % 8 if answers is None else answers,
-        issued=((ended - infer - 1.0) * 1e6).astype(np.int64),
+        images=np.arange(n)[:, None] % 8,
+        answers=(np.arange(n) % 8 if answers is None else answers)[:, None],
+        issued=issued,
+        started=issued,
         ended=stamps.astype(np.int64),
+        turns=np.zeros(n, np.int64),
     )
     quiet = noise.Noise(10, 1.0, 1.1, 100)
     parts = {
+        "queries": 1024,
         "before": look(0, 0, 0),
         "after": look(10, 10.1, 10),
         "noise_before": quiet,
         "noise_after": quiet,
     }
-    return validity.Measured(recording, benchmark.timed("jpeg"), **{**parts, **changes})
+    return validity.Measured(recording, queries.timed("jpeg"), **{**parts, **changes})
 
 
 def test_a_quiet_run_is_valid():
@@ -214,6 +356,42 @@ def test_unknown_scenario_and_source(bundle):
         bench.run(bundle, source="png")
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"scenario": "server"}, "needs a rate and a bound"),
+        ({"scenario": "server", "rate": 5.0}, "needs a rate and a bound"),
+        ({"scenario": "server", "rate": 0.0, "budget_ms": 5.0}, "the rate is 0/s"),
+        ({"rate": 5.0}, "single-stream has no rate"),
+        ({"budget_ms": 0.0}, "the budget is 0 ms"),
+        ({"percentile": 99.0}, "without a budget"),
+        ({"budget_ms": 5.0, "percentile": 100.0}, "no percentile 100"),
+        (
+            {
+                "scenario": "server",
+                "rate": 5.0,
+                "budget_ms": 5.0,
+                "threads": [1, 2],
+                "backend": "onnxruntime",
+            },
+            "one candidate at a time",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense(bundle, asked, said):
+    with pytest.raises(UsageError, match=said):
+        bench.run(bundle, **asked)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": 5}', '{"latency_ms": {}}', "null"])
+def test_what_is_no_result_of_a_bench_is_not_compared_with(bundle, tmp_path, text):
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(InputError, match="no result of a bench"):
+        bench.run(bundle, compare=tmp_path / "other.json")
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        bench.run(bundle, compare=tmp_path / "none.json")
+
+
 def test_no_images(bundle, tmp_path):
     with pytest.raises(InputError, match="list of images is empty"):
         bench.run(bundle, images=[])
@@ -228,11 +406,11 @@ def test_a_variant_that_is_not_there(bundle):
 
 
 def test_images_are_drawn_by_seed():
-    drawn = benchmark.draw(1000, 0)
-    assert len(set(drawn)) == benchmark.IMAGES
-    assert drawn == benchmark.draw(1000, 0)
-    assert drawn != benchmark.draw(1000, 1)
-    assert benchmark.draw(3, 0) == [0, 1, 2]
+    drawn = candidates.draw(1000, 0)
+    assert len(set(drawn)) == candidates.IMAGES
+    assert drawn == candidates.draw(1000, 0)
+    assert drawn != candidates.draw(1000, 1)
+    assert candidates.draw(3, 0) == [0, 1, 2]
 
 
 def test_a_cold_start_that_fails_is_explained(bundle):

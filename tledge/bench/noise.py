@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tledge.bench.load import percentile
+from tledge.bench.percentiles import percentile
 
 SECONDS = 1.5
 SMALLEST = 64  # samples: fewer have no P99

@@ -2,32 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 COLUMNS = ("p50", "p90", "p95", "p99", "p99.9", "max", "mean")
+COMPARED = ("p50", "p90", "p99", "mean")
 
 
 def text(result: dict[str, Any]) -> str:
-    """Return the result of `tledge.bench.run` as a table that ends with whether to believe it."""
+    """Return the result of `tledge.bench.run` as tables; each run ends with whether to believe it."""
+    parts = [_run(run) for run in result.get("runs", [result])]
+    if result.get("ratios"):
+        parts.append(_ratios(result["ratios"]))
+    return "\n\n".join(parts)
+
+
+def _run(run: dict[str, Any]) -> str:
+    each = "" if run["images_per_query"] == 1 else f" of {run['images_per_query']} images"
     lines = [
-        f"{result['scenario']}, from {result['from']} to label: {result['variant']} on {result['backend']} "
-        f"({result['device']}, {result['threads']} threads), {result['queries']} queries",
+        f"{run['scenario']}, from {run['from']} to label: {run['variant']} on {run['backend']} "
+        f"({run['device']}, {run['threads']} threads), {run['queries']} queries{each}",
         "",
         f"{'ms':<12}" + "".join(f"{name:>9}" for name in COLUMNS),
     ]
-    lines += [_row(name, times) for name, times in result["stages_ms"].items() if times is not None]
-    lines += [_row("in all", result["latency_ms"]), ""]
-    parts = ", ".join(f"{name} {value:.0f}" for name, value in result["cold_start_parts_ms"].items())
+    if run["waiting_ms"] is not None:
+        lines.append(_row("waiting", run["waiting_ms"]))
+    lines += [_row(name, times) for name, times in run["stages_ms"].items() if times is not None]
+    lines += [_row("in all", run["latency_ms"]), _row("estimated", run["early_stopping_ms"]), ""]
+    parts = ", ".join(f"{name} {value:.0f}" for name, value in run["cold_start_parts_ms"].items())
     lines += [
-        f"throughput   {result['throughput']:.1f} images/s",
-        f"cold start   {result['cold_start_ms']:.0f} ms ({parts})",
-        f"memory       {result['peak_memory_mib']:.0f} MiB at most in a fresh process",
-        f"graph        {result['graph_mib']:.1f} MiB",
-        f"machine      {result['environment']['cpu']}, {result['environment']['cores']} cores",
-        "VALID" if result["valid"] else "NOT VALID:",
+        f"throughput   {run['throughput']:.1f} images/s",
+        *_accuracy(run["accuracy"]),
+        *_budget(run),
+        f"cold start   {run['cold_start_ms']:.0f} ms ({parts})",
+        f"memory       {run['peak_memory_mib']:.0f} MiB at most in a fresh process",
+        f"graph        {run['graph_mib']:.1f} MiB",
+        f"machine      {run['environment']['cpu']}, {run['environment']['cores']} cores",
+        "VALID" if run["valid"] else "NOT VALID:",
     ]
-    return "\n".join([*lines, *(f"  - {reason}" for reason in result["reasons"])])
+    return "\n".join([*lines, *(f"  - {reason}" for reason in run["reasons"])])
 
 
-def _row(name: str, times: dict[str, float]) -> str:
-    return f"{name:<12}" + "".join(f"{times[column]:>9.3f}" for column in COLUMNS)
+def _row(name: str, times: dict[str, float | None]) -> str:
+    cells = [times.get(column) for column in COLUMNS]
+    line = f"{name:<12}" + "".join(f"{'' if cell is None else format(cell, '.3f'):>9}" for cell in cells)
+    return line.rstrip()
+
+
+def _accuracy(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    said = f"top-1        {found['top1']:.2f} % of the {found['images']} images that were drawn"
+    if found["stage"] is None:
+        return [said + "; the ledger has no such stage to compare with"]
+    return [said + f", as in the ledger but for {found['wrong']}"]
+
+
+def _budget(run: dict[str, Any]) -> list[str]:
+    budget = run["budget"]
+    if budget is None:
+        return []
+    at = "" if run["rate"] is None else f" at {run['rate']:g} queries/s"
+    return [
+        f"budget       P{budget['percentile']:g} within {budget['ms']:g} ms{at}: "
+        f"{'held' if budget['held'] else 'MISSED'} ({budget['measured_ms']:.3f} ms; {budget['over']} of "
+        f"{run['queries']} queries over, {budget['allowed_over']} allowed)"
+    ]
+
+
+def _ratios(ratios: Sequence[dict[str, Any]]) -> str:
+    lines = []
+    for ratio in ratios:
+        cells = [
+            f"{name} {found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+            for name, found in ((name, ratio["latency"][name]) for name in COMPARED)
+        ]
+        taken = "" if ratio["interleaved"] else ", not in one run"
+        lines += [f"{ratio['of']} against {ratio['to']}{taken}:", "  " + ", ".join(cells)]
+    return "\n".join(["latency as a share, with 95 % intervals", *lines])

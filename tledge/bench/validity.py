@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tledge.bench import noise, state
-from tledge.bench.load import MIN_QUERIES, Recording, percentile
+from tledge.bench.accuracy import Accuracy
+from tledge.bench.load import Recording
+from tledge.bench.percentiles import percentile
 
 # What makes a run not valid. Idle machines stay well below, a busy loop or a clock that moves is well above;
 # the measurements are in docs/runtime.md.
@@ -21,25 +23,45 @@ NOISE_SLACK = 0.25
 
 @dataclass(frozen=True)
 class Measured:
-    """A run, the names of its stages, and the machine around it."""
+    """A run, the names of its stages, how many queries it should have made, and the machine around it."""
 
     recording: Recording
     stages: tuple[str, ...]
+    queries: int
     before: state.Look
     after: state.Look
     noise_before: noise.Noise
     noise_after: noise.Noise
+    accuracy: Accuracy | None = None
 
 
-def reasons(measured: Measured, min_queries: int = MIN_QUERIES) -> list[str]:
+def reasons(measured: Measured) -> list[str]:
     """Return why the run must not be believed, one sentence a reason; nothing if it is valid."""
+    return [*_of_the_load(measured), *_of_the_machine(measured), *_of_the_answers(measured)]
+
+
+def _of_the_load(measured: Measured) -> list[str]:
     recording = measured.recording
     found = []
-    if len(recording.images) < min_queries:
+    made = len(recording.issued)
+    if recording.failure is not None:
+        found.append(f"the backend failed after {made} queries: {recording.failure}")
+    elif recording.behind:
         found.append(
-            f"too few queries: {len(recording.images)} of {min_queries} in {recording.seconds:.0f} s; "
-            f"give --duration {np.ceil(recording.latencies.mean() / 1e3 * min_queries):.0f} or more"
+            f"the queue grew without end: after {recording.seconds:.1f} s a query had waited for more than "
+            f"{percentile(recording.waiting, 1):.0f} ms; {made / recording.stages.sum() * 1e3:.1f} queries a "
+            "second is what can be answered"
         )
+    elif made < measured.queries:
+        found.append(
+            f"too few queries: {made} of {measured.queries} in {recording.seconds:.0f} s; "
+            f"give --duration {np.ceil(recording.seconds / made * measured.queries):.0f} or more"
+        )
+    return found
+
+
+def _of_the_machine(measured: Measured) -> list[str]:
+    found = []
     other = state.other_load(measured.before, measured.after)
     if other > OTHER_LOAD_CPUS:
         found.append(f"other processes kept {other:.2f} CPUs busy (allowed: {OTHER_LOAD_CPUS})")
@@ -49,7 +71,7 @@ def reasons(measured: Measured, min_queries: int = MIN_QUERIES) -> list[str]:
             f"the machine's speed moved: the same work took {moved:+.0%} time after the run "
             f"(allowed: {SPEED_MOVED:.0%})"
         )
-    infer = recording.stages[:, measured.stages.index("infer")]
+    infer = measured.recording.stages[:, measured.stages.index("infer")]
     ratio = percentile(infer, 0.99) / percentile(infer, 0.5)
     noisiest = max(measured.noise_before.ratio, measured.noise_after.ratio)
     allowed = 1 + NOISE_FACTOR * (noisiest - 1) + NOISE_SLACK
@@ -57,13 +79,24 @@ def reasons(measured: Measured, min_queries: int = MIN_QUERIES) -> list[str]:
         found.append(
             f"inference was unsteady: P99/P50 is {ratio:.2f}, the machine's own noise allows {allowed:.2f}"
         )
-    changed = changed_answers(recording)
+    return found
+
+
+def _of_the_answers(measured: Measured) -> list[str]:
+    found = []
+    changed = changed_answers(measured.recording)
     if changed:
         found.append(f"the answer to {changed} of the images changed between repeats")
+    accuracy = measured.accuracy
+    if accuracy is not None and accuracy.wrong:
+        found.append(
+            f"the answers were wrong: {accuracy.wrong} of {accuracy.images} images were answered otherwise "
+            f"than in the ledger ({accuracy.stage})"
+        )
     return found
 
 
 def changed_answers(recording: Recording) -> int:
     """Return how many images did not get the same answer every time."""
-    pairs = np.unique(np.stack([recording.images, recording.answers]), axis=1)
+    pairs = np.unique(np.stack([recording.images.ravel(), recording.answers.ravel()]), axis=1)
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())

@@ -1,0 +1,89 @@
+"""Whether a run's answers are those that the ledger was made of: a fast network that is wrong is not fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tledge.bench.load import Recording
+from tledge.bundle import Bundle, Row
+from tledge.evaluation.images import of_bundle
+from tledge.evaluation.stage import has_logits, read_logits
+from tledge.runtime.backends import ENGINES
+
+# A library may add in another order for another batch. Where the ledger's logits of two classes differ by
+# less than this share of the image's whole spread of logits, either answer is taken for the ledger's.
+TIE = 0.01
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a run's images: the class of each, and the logits of the ledger's `stage`, or None."""
+
+    truth: NDArray[np.intp]
+    stage: str | None = None
+    logits: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The answers of a run, one an image: how many were right (`top1`, percent), how many not the ledger's.
+
+    `wrong` and `ledger_top1` (on the same images) are None where the ledger has no such stage.
+    """
+
+    stage: str | None
+    images: int
+    top1: float
+    ledger_top1: float | None
+    wrong: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as in the bench's JSON."""
+        return {
+            "stage": self.stage,
+            "images": self.images,
+            "top1": self.top1,
+            "ledger_top1": self.ledger_top1,
+            "wrong": self.wrong,
+        }
+
+
+def expected(bundle: Bundle, drawn: Sequence[int], variant: str, backend: str) -> Expected:
+    """Return what is known of the eval images at the positions `drawn`.
+
+    The ledger counts where it has logits for exactly the bundle's eval images, made with the graph that is
+    there now.
+    """
+    images = of_bundle(bundle)
+    truth = images.expected[list(drawn)]
+    rows = [row for row in bundle.ledger if (row.variant, row.backend) == (variant, backend)]
+    rows = [row for row in rows if _current(bundle, row) and has_logits(bundle, row.stage, images)]
+    if len(rows) != 1:
+        return Expected(truth)
+    stage = rows[0].stage
+    return Expected(truth, stage, read_logits(bundle, stage)[list(drawn)])
+
+
+def _current(bundle: Bundle, row: Row) -> bool:
+    return row.backend in ENGINES or row.file_sha256 == bundle.sha256(f"{row.variant}.onnx")
+
+
+def judge(recording: Recording, known: Expected) -> Accuracy:
+    """Return how right the run's answers are; an image that was answered more than once counts once."""
+    images, first = np.unique(recording.images.ravel(), return_index=True)
+    answers = recording.answers.ravel()[first]
+    truth = known.truth[images]
+    top1 = float((answers == truth).mean() * 100)
+    if known.logits is None:
+        return Accuracy(None, len(images), top1, None, None)
+    logits = known.logits[images]
+    best = logits.max(axis=1)
+    given = logits[np.arange(len(images)), answers]
+    wrong = best - given > TIE * (best - logits.min(axis=1))
+    ledger_top1 = float((logits.argmax(axis=1) == truth).mean() * 100)
+    return Accuracy(known.stage, len(images), top1, ledger_top1, int(wrong.sum()))
