@@ -61,16 +61,17 @@ def expected(bundle: Bundle, drawn: Sequence[int], variant: str, backend: str) -
     """
     images = of_bundle(bundle)
     truth = images.expected[list(drawn)]
-    rows = [row for row in bundle.ledger if (row.variant, row.backend) == (variant, backend)]
-    rows = [row for row in rows if _current(bundle, row) and has_logits(bundle, row.stage, images)]
-    if len(rows) != 1:
+    row = scored(bundle, variant, backend)
+    if row is None or not has_logits(bundle, row.stage, images):
         return Expected(truth)
-    stage = rows[0].stage
-    return Expected(truth, stage, read_logits(bundle, stage)[list(drawn)])
+    return Expected(truth, row.stage, read_logits(bundle, row.stage)[list(drawn)])
 
 
-def _current(bundle: Bundle, row: Row) -> bool:
-    return row.backend in ENGINES or row.file_sha256 == bundle.sha256(f"{row.variant}.onnx")
+def scored(bundle: Bundle, variant: str, backend: str) -> Row | None:
+    """Return the ledger's row of a variant on a backend, made with the graph that is there now, or None."""
+    rows = [row for row in bundle.ledger if (row.variant, row.backend) == (variant, backend)]
+    rows = [r for r in rows if backend in ENGINES or r.file_sha256 == bundle.sha256(f"{variant}.onnx")]
+    return rows[0] if len(rows) == 1 else None
 
 
 def judge(recording: Recording, known: Expected) -> Accuracy:

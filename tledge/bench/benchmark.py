@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tledge.bench import accuracy, cold, comparison, noise, state
+from tledge.bench import accuracy, cold, comparison, grid, noise, state
 from tledge.bench.candidates import Images, Subject, candidates, images_of, loaded
 from tledge.bench.document import document
 from tledge.bench.load import in_turns, load
@@ -40,15 +40,17 @@ def run(
     batch: Sequence[int] = (),
     images: Sequence[bytes] | None = None,
     compare: Path | None = None,
+    whole_grid: bool = False,
     **asked: Any,
 ) -> dict[str, Any]:
     """Measure a bundle and return the bench's JSON document.
 
     Each combination of `variant` and `backend` (names with commas between), `threads` an inference and
     `batch` (images a query; by default the scenario's) is a candidate. Several take turns, and the document
-    then holds `runs` and `ratios`. `images` are file contents to use instead of the bundle's own eval images,
-    `compare` is an earlier result, and `asked` the fields of `Settings`. The document says under `valid` and
-    `reasons` whether to believe it.
+    then holds `runs` and `ratios`. With `whole_grid`, what is not named is every variant, one thread and all
+    cores, one image and eight, and the document also holds `grid`. `images` are file contents to use instead
+    of the bundle's own eval images, `compare` is an earlier result, and `asked` the fields of `Settings`. The
+    document says under `valid` and `reasons` whether to believe it.
 
     Raises:
         UsageError: a setting that makes no sense.
@@ -58,6 +60,9 @@ def run(
     wanted = settings(scenario, **asked)
     earlier = [] if compare is None else comparison.read(compare)
     found = images_of(bundle, images, wanted.seed)
+    if whole_grid:
+        variant = grid.variants(bundle) if variant == "auto" else variant
+        threads, batch = threads or grid.threads(), batch or grid.BATCHES
     sizes = batch or [wanted.scenario.per_query]
     if compare is not None:
         comparison.check(
@@ -92,6 +97,8 @@ def run(
     ratios = comparison.ratios([one.recording for one in measured], [comparison.name(run) for run in runs])
     if compare is not None:
         ratios += comparison.against(runs, earlier, compare)
+    if whole_grid:
+        return {"runs": runs, "ratios": ratios, "grid": grid.table(bundle, runs)}
     if len(runs) == 1:
         return {**runs[0], "ratios": ratios} if ratios else runs[0]
     return {"runs": runs, "ratios": ratios}

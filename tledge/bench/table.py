@@ -7,10 +7,13 @@ from typing import Any
 
 COLUMNS = ("p50", "p90", "p95", "p99", "p99.9", "max", "mean")
 COMPARED = ("p50", "p90", "p99", "mean")
+FRONTS = {"pareto": "latency", "pareto_throughput": "throughput"}
 
 
 def text(result: dict[str, Any]) -> str:
     """Return the result of `tledge.bench.run` as tables; each run ends with whether to believe it."""
+    if "grid" in result:
+        return _grid(result)
     parts = [_run(run) for run in result.get("runs", [result])]
     if result.get("ratios"):
         parts.append(_ratios(result["ratios"]))
@@ -80,3 +83,23 @@ def _ratios(ratios: Sequence[dict[str, Any]]) -> str:
         taken = "" if ratio["interleaved"] else ", not in one run"
         lines += [f"{ratio['of']} against {ratio['to']}{taken}:", "  " + ", ".join(cells)]
     return "\n".join(["latency as a share, with 95 % intervals", *lines])
+
+
+def _grid(result: dict[str, Any]) -> str:
+    lines = result["grid"]
+    wide = max(len(line["name"]) for line in lines)
+    found = [f"{'':<{wide}}{'top-1 %':>9}{'P90 ms':>10}{'images/s':>10}  front"]
+    for line in lines:
+        top1 = "-" if line["top1"] is None else format(line["top1"], ".2f")
+        fronts = [word for key, word in FRONTS.items() if line[key]]
+        marks = [*fronts, *([] if line["valid"] else ["NOT VALID"])]
+        found.append(
+            f"{line['name']:<{wide}}{top1:>9}{line['p90_ms']:>10.3f}{line['throughput']:>10.1f}  "
+            + ", ".join(marks)
+        )
+    wrong = [
+        f"  - {line['name']}: {reason}"
+        for line, run in zip(lines, result["runs"], strict=True)
+        for reason in run["reasons"]
+    ]
+    return "\n".join([line.rstrip() for line in found] + (["", "NOT VALID:", *wrong] if wrong else []))

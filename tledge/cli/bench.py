@@ -38,6 +38,12 @@ from tledge.errors import LatencyError, UsageError
 @click.option("--budget-ms", type=float, help="What a query may take; fails (exit 7) if it does not hold.")
 @click.option("--percentile", type=float, help="What share of the queries the budget is for, in percent.")
 @click.option("--compare", type=FilePath, help="An earlier result (--json) to compare with.")
+@click.option(
+    "--grid",
+    "whole_grid",
+    is_flag=True,
+    help="Every variant, threads and batch: what is on the Pareto front.",
+)
 @click.option("--data", type=FilePath, help="Images to use instead of the bundle's eval images.")
 @click.option("--force", is_flag=True, help="Report a run that is not valid without failing.")
 def command(
