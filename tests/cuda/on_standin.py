@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from tledge import cuda
-from tledge.errors import MachineError, TledgeError, UsageError
+from tledge.cuda.topk import TopK
+from tledge.errors import InputError, MachineError, TledgeError, UsageError
+from tledge.runtime.postprocess import ranked, top
 
 ROOT = Path(__file__).parents[2]
 STANDIN = ctypes.CDLL("libcuda.so.1")
@@ -112,6 +114,25 @@ def test_a_kernel_gives_the_bits_of_its_source(gpu, height, source, width):
         window = pixels[:, starts[x] : starts[x] + taps].astype(np.int64)
         expected[:, x] = np.clip(((window @ weights[x].astype(np.int64)) + (1 << 21)) >> 22, 0, 255)
     assert (rows_on_gpu(gpu, pixels, starts, weights) == expected).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("images", "classes", "k"), [(1, 1, 1), (3, 5, 5), (2, 1000, 5), (1, 300, 300)])
+def test_the_best_classes_have_the_bits_of_the_host(gpu, dtype, images, classes, k):
+    logits = gpu.mapped((images, classes), dtype)
+    logits.array[:] = np.random.default_rng(classes).normal(0, 4, (images, classes)).round(2)
+    indices, probabilities = gpu.mapped((images, k), np.int32), gpu.mapped((images, k), np.float32)
+    stream, search = gpu.stream(), TopK(gpu, dtype, classes, k)
+    with gpu.current():
+        search.give(stream, logits, images, indices, probabilities)
+        stream.synchronise()
+    assert ranked(indices.array, probabilities.array) == top(logits.array, k)
+    logits.array[-1, -1] = np.nan
+    with gpu.current():
+        search.give(stream, logits, images, indices, probabilities)
+        stream.synchronise()
+    with pytest.raises(InputError, match="not finite"):
+        ranked(indices.array, probabilities.array)
 
 
 def scale_add(gpu, count, x, y, out, a, stream, kernel):

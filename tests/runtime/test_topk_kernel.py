@@ -10,7 +10,8 @@ import pytest
 
 from tledge.preprocess import native
 
-KERNELS = Path(__file__).parents[2] / "kernels"
+ROOT = Path(__file__).parents[2]
+INCLUDE = [f"-I{ROOT / 'kernels'}", f"-I{ROOT / 'tests' / 'standins' / 'cuda_driver'}"]
 PROGRAM = Path(__file__).with_name("topk_on_grid.cpp")
 
 
@@ -20,7 +21,7 @@ def test_a_block_gives_the_bits_of_the_host(optimised: str, tmp_path: Path) -> N
     if compiler is None:
         pytest.skip("c++ is not installed")
     program, library = tmp_path / "block", native.LIBRARY
-    options = [optimised, "-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", f"-I{KERNELS}"]
+    options = [optimised, "-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", *INCLUDE]
     sources = ["-x", "c++", PROGRAM, "-x", "none", library]
     subprocess.run([compiler, *options, "-o", program, *sources, f"-Wl,-rpath,{library.parent}"], check=True)
     result = subprocess.run([program, "250"], capture_output=True, text=True, check=False)

@@ -11,9 +11,7 @@
 #include <vector>
 
 #include "abi.h"
-#include "topk.cu"
-
-using namespace tledge;
+#include "topk_grid.h"
 
 namespace {
 
@@ -21,25 +19,13 @@ std::mt19937 random_bits;
 
 int between(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_bits); }
 
-// A block whose threads take turns.
-struct Loop {
-    template <typename Step>
-    void operator()(const Step& step) const {
-        for (int thread = 0; thread < kThreads; ++thread) step(thread);
-    }
-};
-
 template <typename Logit>
 bool equal(const std::vector<Logit>& logits, int images, int classes, int k, int* without) {
     std::vector<int32_t> indices(static_cast<size_t>(images) * k, 7), expected(indices);
     std::vector<float> probabilities(indices.size(), 7.0f), known(probabilities);
     for (int image = 0; image < images; ++image) {
-        Scratch scratch;
-        std::memset(&scratch, 0xCD, sizeof scratch);
-        const size_t at = static_cast<size_t>(image) * k;
-        best_of_image(logits.data() + static_cast<size_t>(image) * classes, classes, k, indices.data() + at,
-                      probabilities.data() + at, &scratch, Loop());
-        *without += indices[at] < 0;
+        topk_block(logits.data(), classes, k, indices.data(), probabilities.data(), image);
+        *without += indices[static_cast<size_t>(image) * k] < 0;
     }
     if (tledge_topk(logits.data(), sizeof(Logit), images, classes, k, expected.data(), known.data()) != 0) return false;
     return indices == expected && std::memcmp(probabilities.data(), known.data(), known.size() * sizeof(float)) == 0;

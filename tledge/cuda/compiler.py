@@ -90,6 +90,13 @@ def compile_kernels(
     return compiled
 
 
+def kernels_folder() -> Path:
+    """Return the folder of the kernels' sources: the package's own, in a checkout kernels/."""
+    package = Path(__file__).parents[1]
+    installed = package / "_lib" / "kernels"
+    return installed if installed.is_dir() else package.parent / "kernels"
+
+
 def cache_folder() -> Path:
     """Return the folder of compiled kernels."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

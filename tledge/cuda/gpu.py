@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tledge.cuda.compiler import compile_kernels, kernels_folder
 from tledge.cuda.driver import driver, explained
 from tledge.cuda.memory import Buffer, Mapped, allocate, mapped, pinned
 from tledge.cuda.module import Module, load
@@ -129,6 +130,16 @@ class Gpu:
         """Return an array of the host that the GPU reads and writes too."""
         with self.current():
             return mapped(shape, dtype)
+
+    def kernels(self, name: str) -> Module:
+        """Return the kernels of a source of ours, such as "topk.cu", compiled for this GPU once and kept.
+
+        Raises:
+            MachineError: there is no compiler that this GPU's driver takes the kernels of.
+        """
+        folder = kernels_folder()
+        image = compile_kernels(folder / name, self.architecture, include=[folder], cuda=self.cuda)
+        return self.load(image)
 
     def load(self, image: bytes) -> Module:
         """Return the kernels of `image`: a cubin, a fatbin, or PTX."""

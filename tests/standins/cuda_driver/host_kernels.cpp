@@ -9,6 +9,7 @@ static Index gridDim, blockDim, blockIdx, threadIdx;
 
 #define __global__
 #include "kernels.cu"
+#include "topk_grid.h"
 
 namespace {
 
@@ -30,7 +31,30 @@ int over_grid(const unsigned grid[3], const unsigned block[3], const void* packe
     return 0;
 }
 
+template <typename Logit>
+int topk_over_grid(const unsigned grid[3], const unsigned block[3], const void* packed) {
+    struct Arguments {
+        const Logit* logits;
+        int classes, k;
+        int32_t* indices;
+        float* probabilities;
+    } a;
+    std::memcpy(&a, packed, sizeof a);
+    if (block[0] != tledge::kThreads || block[1] * block[2] != 1) return kIllegalAddress;
+    for (unsigned image = 0; image < grid[0]; ++image)
+        topk_block(a.logits, a.classes, a.k, a.indices, a.probabilities, image);
+    return 0;
+}
+
 }  // namespace
+
+extern "C" int topk__host(const unsigned grid[3], const unsigned block[3], unsigned, const void* packed) {
+    return topk_over_grid<float>(grid, block, packed);
+}
+
+extern "C" int topk_half__host(const unsigned grid[3], const unsigned block[3], unsigned, const void* packed) {
+    return topk_over_grid<uint16_t>(grid, block, packed);
+}
 
 extern "C" int resample_rows__host(const unsigned grid[3], const unsigned block[3], unsigned, const void* packed) {
     struct Arguments {
