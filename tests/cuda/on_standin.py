@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tledge import cuda
+from tledge.cuda.raw import call
 from tledge.cuda.topk import TopK
 from tledge.errors import InputError, MachineError, TledgeError, UsageError
 from tledge.runtime.postprocess import ranked, top
@@ -234,6 +235,18 @@ def test_bad_images_and_kernels_are_refused(gpu):
     kernel, stream = gpu.load(IMAGE).kernel("scale_add", "PPPfi"), gpu.stream()
     with gpu.current(), pytest.raises(TledgeError, match="launching scale_add"):
         kernel.launch(stream, (1, 1, 1), (2048, 1, 1), 0, 0, 0, 1.0, 0)
+
+
+def test_what_an_old_driver_lacks_is_named(gpu):
+    with gpu.current(), pytest.raises(MachineError, match="no cuGraphOfTheFuture: it is older than CUDA 12"):
+        call("cuGraphOfTheFuture")
+
+
+def test_the_functions_called_by_hand_tell_of_memory_too(gpu):
+    address = ctypes.c_ulonglong()
+    with gpu.current(), pytest.raises(MachineError, match="out of memory: cuMemAlloc_v2") as caught:
+        call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(2 << 30))
+    assert "smaller batch" in caught.value.hint
 
 
 def test_it_belongs_to_its_thread(gpu):

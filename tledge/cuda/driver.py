@@ -20,6 +20,10 @@ INSTALL = (
 # After these every further call fails too, until the process ends.
 LOST = (
     "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "invalid program counter",
+    "hardware stack error",
     "unspecified launch failure",
     "launch timed out",
     "uncorrectable",
@@ -61,10 +65,7 @@ def explained(doing: str) -> Iterator[None]:
     module = driver()
     try:
         yield
-    except module.MemoryError as error:
-        hint = "Take a smaller batch, or close what else uses the GPU (on a Jetson: what else uses memory)."
-        raise MachineError(f"the GPU is out of memory: {doing}", hint=hint) from error
-    except module.Error as error:
+    except (module.MemoryError, module.Error) as error:
         raise translate(doing, str(error)) from error
 
 
@@ -76,4 +77,7 @@ def translate(doing: str, text: str) -> TledgeError:
             hint="Nothing on the GPU can be used any more: start the process again. If it comes back, look "
             "for Xid errors in `dmesg`.",
         )
+    if "out of memory" in text:
+        hint = "Take a smaller batch, or close what else uses the GPU (on a Jetson: what else uses memory)."
+        return MachineError(f"the GPU is out of memory: {doing}", hint=hint)
     return TledgeError(f"{doing}: {text}", hint="Run it again with -vv and report the traceback.")

@@ -6,6 +6,7 @@ import ctypes
 from functools import cache
 
 from tledge.cuda.driver import driver, translate
+from tledge.errors import MachineError
 
 
 @cache
@@ -16,8 +17,18 @@ def library() -> ctypes.CDLL:
 
 
 def call(name: str, *arguments: object) -> None:
-    """Call the function `name`; TledgeError or MachineError, in the driver's words, if it fails."""
-    code = getattr(library(), name)(*arguments)
+    """Call the function `name`; TledgeError or MachineError, in the driver's words, if it fails.
+
+    Raises:
+        MachineError: the driver is older than the function.
+    """
+    function = getattr(library(), name, None)
+    if function is None:
+        raise MachineError(
+            f"the NVIDIA driver has no {name}: it is older than CUDA 12",
+            hint="Update the driver, on a Jetson to JetPack 6 or newer.",
+        )
+    code = function(*arguments)
     if code != 0:
         text = ctypes.c_char_p()
         library().cuGetErrorString(code, ctypes.byref(text))
