@@ -11,7 +11,18 @@ import pytest
 
 from tests.runtime import bundles
 from tledge import bench
-from tledge.bench import accuracy, benchmark, candidates, cold, noise, queries, state, validity
+from tledge.bench import (
+    accuracy,
+    benchmark,
+    candidates,
+    cold,
+    noise,
+    power,
+    queries,
+    sampling,
+    state,
+    validity,
+)
 from tledge.bench.load import Recording, Rules
 from tledge.bench.scenarios import settings
 from tledge.bundle import Bundle
@@ -80,6 +91,9 @@ def test_the_environment_is_described_and_what_is_unknown_is_listed(result):
     for name in environment["unknown"]:
         assert environment[name] is None
     assert environment["noise"]["before"]["p50"] > 0
+    assert environment["sampled"]["samples"] >= 2
+    assert 0 < environment["sampled"]["ms"] < 100
+    assert ("power_w" in environment["unknown"]) == (result["joules_per_image"] is None)
 
 
 def test_the_table_names_what_was_measured(result):
@@ -260,6 +274,13 @@ def look(at: float, busy: float, own: float) -> state.Look:
     return state.Look(at, busy, own, 0.0, None, None, None)
 
 
+def watched(*looks: state.Look, readings: tuple[power.Reading, ...] = ()) -> sampling.Watched:
+    """Return what was seen at these looks, with a reading for each of one source."""
+    source = power.Source("nvml", "GPU", power.Reading)
+    pairs = zip(looks, readings or [power.Reading()] * len(looks), strict=True)
+    return sampling.Watched(tuple(sampling.Sample(a, (b,), 0.1) for a, b in pairs), (source,))
+
+
 def measured(n: int = 2000, infer: np.ndarray | None = None, answers: np.ndarray | None = None, **changes):
     """Return a quiet run of `n` queries of 1 ms of inference and 1 ms of the rest."""
     infer = np.full(n, 1.0) if infer is None else infer
@@ -277,8 +298,7 @@ def measured(n: int = 2000, infer: np.ndarray | None = None, answers: np.ndarray
     quiet = noise.Noise(10, 1.0, 1.1, 100)
     parts = {
         "queries": 1024,
-        "before": look(0, 0, 0),
-        "after": look(10, 10.1, 10),
+        "watched": watched(look(0, 0, 0), look(10, 10.1, 10)),
         "noise_before": quiet,
         "noise_after": quiet,
     }
@@ -295,8 +315,33 @@ def test_too_few_queries():
 
 
 def test_other_load():
-    (reason,) = validity.reasons(measured(after=look(10, 20, 10)))
+    (reason,) = validity.reasons(measured(watched=watched(look(0, 0, 0), look(10, 20, 10))))
     assert reason.startswith("other processes kept 1.00 CPUs busy")
+
+
+def test_other_load_for_a_second_of_the_run():
+    looks = [look(at, at + (0.8 if at > 5 else 0), at) for at in range(11)]
+    (reason,) = validity.reasons(measured(watched=watched(*looks)))
+    assert reason == "other processes kept 0.80 CPUs busy for a second (allowed: 0.5)"
+
+
+def test_a_clock_that_moves_while_the_run_goes_on():
+    def at(second: int, mhz: float) -> state.Look:
+        return dataclasses.replace(look(second, second, second), fastest_mhz=mhz)
+
+    # What jumps to and fro is the governor's business; what falls and stays is heat.
+    jumping = [at(second, (2000, 2400)[second % 2]) for second in range(12)]
+    assert validity.reasons(measured(watched=watched(*jumping))) == []
+    falling = [at(second, 2400 if second < 7 else 2000) for second in range(12)]
+    (reason,) = validity.reasons(measured(watched=watched(*falling)))
+    assert reason.startswith("the processor's clock moved: 2400 MHz early in the run, 2000 MHz late")
+
+
+def test_a_gpu_whose_clock_is_held_down():
+    looks = [look(second, second, second) for second in range(3)]
+    readings = tuple(power.Reading(gpu_mhz=1700, throttled=words) for words in ((), ("SwPowerCap",), ()))
+    (reason,) = validity.reasons(measured(watched=watched(*looks, readings=readings)))
+    assert reason == "the GPU's clock was held down: SwPowerCap"
 
 
 def test_a_machine_whose_speed_moves():

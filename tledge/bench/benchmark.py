@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tledge.bench import accuracy, cold, comparison, grid, noise, state
+from tledge.bench import accuracy, cold, comparison, grid, noise, sampling
 from tledge.bench.candidates import Images, Subject, candidates, images_of, loaded
 from tledge.bench.document import document
 from tledge.bench.load import in_turns, load
@@ -139,25 +139,30 @@ def measure(subjects: Sequence[Subject], images: int, wanted: Settings) -> list[
         return [noise.measure(b, t, seconds) for b, t in zip(blocks, threads, strict=True)]
 
     noise_before = noises()
-    gc.collect()
-    before = state.look()
     loads = [load(subject.query, images, wanted.rules(subject.per_query)) for subject in subjects]
-    recordings = in_turns(loads)
-    after = state.look()
+    gc.collect()
+    with sampling.watching(_device(subjects)) as seen:
+        recordings = in_turns(loads)
+    (watched,) = seen
     return [
         Measured(
             recording,
             timed(wanted.source),
             wanted.queries(subject.per_query),
-            before,
-            after,
+            watched,
             quiet,
             quiet_after,
+            alone=len(subjects) == 1,
         )
         for recording, subject, quiet, quiet_after in zip(
             recordings, subjects, noise_before, noises(), strict=True
         )
     ]
+
+
+def _device(subjects: Sequence[Subject]) -> str:
+    """Return the device whose state counts: a GPU, where any of the subjects uses one."""
+    return max((subject.model.device for subject in subjects), key=lambda name: name.startswith("cuda"))
 
 
 def _typical_ms(subject: Subject) -> float:

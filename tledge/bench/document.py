@@ -9,6 +9,7 @@ from tledge.bench import cold, state
 from tledge.bench.comparison import intervals
 from tledge.bench.percentiles import estimates, summary
 from tledge.bench.queries import STAGES
+from tledge.bench.sampling import described
 from tledge.bench.scenarios import Settings
 from tledge.bench.validity import Measured, reasons
 from tledge.runtime import Model
@@ -24,7 +25,7 @@ def document(
     size: int,
 ) -> dict[str, Any]:
     """Return the document of a run; `size` is that of the graph's file in bytes."""
-    recording = measured.recording
+    recording, watched = measured.recording, measured.watched
     why_not = reasons(measured)
     times = dict(zip(measured.stages, recording.stages.T, strict=True))
     latencies = recording.latencies
@@ -58,9 +59,11 @@ def document(
         "cold_start_parts_ms": cold_start.parts_ms,
         "peak_memory_mib": cold_start.peak_memory_mib,
         "graph_mib": size / 2**20,
+        "joules_per_image": _joules_per_image(measured),
         "environment": state.environment(
-            measured.before,
-            measured.after,
+            watched.before,
+            watched.after,
+            **described(watched, model.device),
             noise={"before": asdict(measured.noise_before), "after": asdict(measured.noise_after)},
         ),
     }
@@ -72,6 +75,14 @@ def _headline(settings: Settings, latencies: Any, images_per_second: float) -> d
     if name == "throughput":
         return {"metric": name, "value": images_per_second, "unit": "images/s"}
     return {"metric": name, "value": estimates(latencies)[name], "unit": "ms"}
+
+
+def _joules_per_image(measured: Measured) -> float | None:
+    """Return the energy of an image; None where no power can be read, or others took turns in the run."""
+    joules = measured.watched.joules
+    if not joules or not measured.alone:
+        return None
+    return sum(joules.values()) / measured.recording.images.size
 
 
 def stands(result: dict[str, Any], *, force: bool = False) -> bool:

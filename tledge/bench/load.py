@@ -98,10 +98,12 @@ Load = Generator[None, bool, Recording]
 
 
 def load(query: Query, images: int, rules: Rules) -> Load:
-    """Return a load on `query` that draws from so many images; it warms up, then stops before each query."""
-    return (
-        _stream(query, images, rules) if rules.rate is None else _arrivals(query, images, rules, rules.rate)
-    )
+    """Return a load on `query`, drawing from so many images: warmed up, stopped before its first query."""
+    made = _stream(query, images, rules)
+    if rules.rate is not None:
+        made = _arrivals(query, images, rules, rules.rate)
+    next(made)
+    return made
 
 
 def alone(load: Load) -> Recording:
@@ -112,8 +114,6 @@ def alone(load: Load) -> Recording:
 def in_turns(loads: Sequence[Load], seconds: float = TURN_SECONDS) -> list[Recording]:
     """Run the loads to their ends by turns of so many seconds, so that what moves the machine moves all."""
     found: dict[int, Recording] = {}
-    for one in loads:
-        next(one)
     before: int | None = None  # whose turn it was; each warmed up after the others, so that nobody was last
     while len(found) < len(loads):
         for position, one in enumerate(loads):

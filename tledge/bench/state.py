@@ -19,7 +19,10 @@ CPUS = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the machine: times in seconds, `busy` summed over all CPUs, `own` that of this process."""
+    """One look at the machine: times in seconds, `busy` summed over all CPUs, `own` that of this process.
+
+    `frequency_mhz` is the mean over the CPUs, `fastest_mhz` that of the fastest: the one that works.
+    """
 
     at: float
     busy: float
@@ -28,20 +31,23 @@ class Look:
     frequency_mhz: float | None
     temperature_c: float | None
     governor: str | None
+    fastest_mhz: float | None = None
 
 
 def look() -> Look:
     """Look at the machine now."""
+    clocks = [f / 1e3 for f in _numbers("cpu[0-9]*/cpufreq/scaling_cur_freq", CPUS)]
     return Look(
         at=time.monotonic(),
         busy=busy_seconds(Path("/proc/stat").read_text()),
         own=time.process_time(),
         load_average=os.getloadavg()[0],
-        frequency_mhz=_mean([f / 1e3 for f in _numbers("cpu[0-9]*/cpufreq/scaling_cur_freq", CPUS)]),
+        frequency_mhz=_mean(clocks),
         temperature_c=max(
             [t / 1e3 for t in _numbers("thermal_zone*/temp", Path("/sys/class/thermal"))], default=None
         ),
         governor=_text(CPUS / "cpu0/cpufreq/scaling_governor"),
+        fastest_mhz=max(clocks, default=None),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -10,10 +11,12 @@ from tledge.bench import noise, state
 from tledge.bench.accuracy import Accuracy
 from tledge.bench.load import Recording
 from tledge.bench.percentiles import percentile
+from tledge.bench.sampling import Watched
 
 # What makes a run not valid. Idle machines stay well below, a busy loop or a clock that moves is well above;
 # the measurements are in docs/runtime.md.
 OTHER_LOAD_CPUS = 0.2
+OTHER_LOAD_PEAK_CPUS = 0.5
 SPEED_MOVED = 0.08
 # An inference also waits for memory, and for its threads after each layer: on quiet machines its P99/P50 is
 # up to twice as far above 1 as that of plain work.
@@ -28,11 +31,11 @@ class Measured:
     recording: Recording
     stages: tuple[str, ...]
     queries: int
-    before: state.Look
-    after: state.Look
+    watched: Watched
     noise_before: noise.Noise
     noise_after: noise.Noise
     accuracy: Accuracy | None = None
+    alone: bool = True  # whether nobody took turns with it
 
 
 def reasons(measured: Measured) -> list[str]:
@@ -62,9 +65,16 @@ def _of_the_load(measured: Measured) -> list[str]:
 
 def _of_the_machine(measured: Measured) -> list[str]:
     found = []
-    other = state.other_load(measured.before, measured.after)
+    watched = measured.watched
+    other = state.other_load(watched.before, watched.after)
+    peak = max(watched.other_loads, default=0.0)
     if other > OTHER_LOAD_CPUS:
         found.append(f"other processes kept {other:.2f} CPUs busy (allowed: {OTHER_LOAD_CPUS})")
+    elif peak > OTHER_LOAD_PEAK_CPUS:
+        found.append(
+            f"other processes kept {peak:.2f} CPUs busy for a second (allowed: {OTHER_LOAD_PEAK_CPUS})"
+        )
+    found += _of_the_clocks(watched)
     moved = measured.noise_after.p50 / measured.noise_before.p50 - 1
     if abs(moved) > SPEED_MOVED:
         found.append(
@@ -79,6 +89,29 @@ def _of_the_machine(measured: Measured) -> list[str]:
         found.append(
             f"inference was unsteady: P99/P50 is {ratio:.2f}, the machine's own noise allows {allowed:.2f}"
         )
+    return found
+
+
+def _of_the_clocks(watched: Watched) -> list[str]:
+    """Return which clocks were others late in the run than early: heat, or a power limit."""
+    seen = {
+        "processor": [s.look.fastest_mhz for s in watched.samples if s.look.fastest_mhz is not None],
+        "GPU": watched.readings("gpu_mhz"),
+    }
+    found = []
+    for name, clocks in seen.items():
+        part = len(clocks) // 3
+        if part < 1:
+            continue
+        early, late = median(clocks[:part]), median(clocks[-part:])
+        if abs(late / early - 1) > SPEED_MOVED:
+            found.append(
+                f"the {name}'s clock moved: {early:.0f} MHz early in the run, {late:.0f} MHz late "
+                f"(allowed: {SPEED_MOVED:.0%})"
+            )
+    held = sorted({word for words in watched.readings("throttled") for word in words})
+    if held:
+        found.append(f"the GPU's clock was held down: {', '.join(held)}")
     return found
 
 
