@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tledge import doctor
+from tledge.cuda import compiler
 from tledge.errors import MachineError
 from tledge.preprocess import host
 from tledge.runtime import jetson, machine
@@ -103,13 +104,26 @@ def test_kernels_that_are_missing_or_inexact_are_said(monkeypatch):
 def test_a_gpu_is_described(monkeypatch):
     gpu = machine.Gpu(0, "Orin", (8, 7), 15655)
     monkeypatch.setattr(machine, "cuda", lambda: machine.Cuda((gpu,), "12.6", ""))
+    nvcc = compiler.Compiler("nvcc", "/usr/bin/nvcc", "12.6")
+    monkeypatch.setattr(compiler, "compilers", lambda: (nvcc,))
     found = doctor.report()
     assert found["gpu"] == {
         "gpus": [{"name": "Orin", "sm": "87", "memory_mib": 15655}],
         "cuda": "12.6",
+        "compiler": "nvcc 12.6",
         "reason": None,
     }
-    assert "GPU: Orin (sm_87, 15.3 GiB), driver for CUDA 12.6" in doctor.text(found)
+    said = "GPU: Orin (sm_87, 15.3 GiB), driver for CUDA 12.6, kernels compiled by nvcc 12.6"
+    assert said in doctor.text(found)
+
+
+def test_a_gpu_without_a_compiler_for_it_is_warned_of(monkeypatch):
+    gpu = machine.Gpu(0, "Orin", (8, 7), 15655)
+    monkeypatch.setattr(machine, "cuda", lambda: machine.Cuda((gpu,), "12.6", ""))
+    monkeypatch.setattr(compiler, "compilers", lambda: (compiler.Compiler("nvcc", "/usr/bin/nvcc", "13.0"),))
+    found = doctor.report()
+    assert found["gpu"]["compiler"] is None
+    assert any("CUDA kernels cannot be compiled here" in said for said in found["warnings"])
 
 
 def test_a_jetson_whose_clocks_move_is_warned_of(monkeypatch):

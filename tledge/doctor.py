@@ -16,7 +16,8 @@ from typing import Any
 
 from tledge import __version__
 from tledge.bundle import provenance
-from tledge.errors import TledgeError
+from tledge.cuda import compiler
+from tledge.errors import MachineError, TledgeError
 from tledge.preprocess import host
 from tledge.runtime import backends, jetson, machine
 
@@ -86,6 +87,11 @@ def warnings(found: dict[str, Any]) -> list[str]:
     if found["gpu"]["gpus"] and not any(backend["available"] for backend in on_gpu):
         reasons = dict.fromkeys(backend["reason"] for backend in on_gpu)
         said.append(f"The GPU is not used: {'; '.join(reasons)}.")
+    if found["gpu"]["gpus"] and not found["gpu"]["compiler"]:
+        said.append(
+            "CUDA kernels cannot be compiled here: install the nvcc or NVRTC of the driver's CUDA "
+            f"{found['gpu']['cuda']} (docs/jetson.md)."
+        )
     board = found["jetson"]
     if board and any(clock["lowest_mhz"] != clock["highest_mhz"] for clock in board["clocks"]):
         said.append("The board's clocks move with its load: before measuring, sudo jetson_clocks fixes them.")
@@ -111,6 +117,8 @@ def text(found: dict[str, Any]) -> str:
         lines += _board(found["jetson"])
     gpus = [f"{gpu['name']} (sm_{gpu['sm']}, {_gib(gpu['memory_mib'])})" for gpu in found["gpu"]["gpus"]]
     driver = f", driver for CUDA {found['gpu']['cuda']}" if gpus else ""
+    if found["gpu"]["compiler"]:
+        driver += f", kernels compiled by {found['gpu']['compiler']}"
     lines.append(f"GPU: {', '.join(gpus)}{driver}" if gpus else f"no GPU: {found['gpu']['reason']}")
     lines.append(f"TensorRT: {found['tensorrt'] or 'not installed'}")
     kernels = found["kernels"]
@@ -218,7 +226,21 @@ def _gpu() -> dict[str, Any]:
         {"name": gpu.name, "sm": "".join(map(str, gpu.compute_capability)), "memory_mib": gpu.memory_mib}
         for gpu in cuda.gpus
     ]
-    return {"gpus": gpus, "cuda": cuda.version or None, "reason": cuda.reason or None}
+    return {
+        "gpus": gpus,
+        "cuda": cuda.version or None,
+        "compiler": _kernel_compiler(cuda.version) if gpus else None,
+        "reason": cuda.reason or None,
+    }
+
+
+def _kernel_compiler(driver: str) -> str | None:
+    """Return what compiles the CUDA kernels for a driver of this CUDA release, such as "nvcc 12.6"."""
+    try:
+        found = compiler.find_compiler("auto", int(driver.partition(".")[0]))
+    except MachineError:
+        return None
+    return f"{found.kind} {found.release}"
 
 
 def _jetson() -> dict[str, Any] | None:
