@@ -149,6 +149,18 @@ void* tledge_plan_new(const tledge_geometry* geometry, int set) {
 
 void tledge_plan_free(void* plan) { delete static_cast<Plan*>(plan); }
 
+int64_t tledge_plan_axis(const void* plan, int axis, int32_t* to) {
+    if (plan == nullptr || !inside(0, axis, 1)) return kInvalid;
+    const Plan& known = *static_cast<const Plan*>(plan);
+    const tledge::Axis& from = axis == 0 ? known.x : known.y;
+    if (to != nullptr) {
+        to = std::copy(from.first.begin(), from.first.end(), to);
+        to = std::copy(from.count.begin(), from.count.end(), to);
+        std::copy(from.weights.begin(), from.weights.end(), to);
+    }
+    return static_cast<int64_t>(from.first.size() + from.count.size() + from.weights.size());
+}
+
 void* tledge_table_new(const void* entries, int bytes, const double* lines) {
     if (entries == nullptr || (bytes != 1 && bytes != 2 && bytes != 4)) return nullptr;
     try {

@@ -50,6 +50,11 @@ TLEDGE_API int tledge_set_runs_here(int index);
 TLEDGE_API void* tledge_plan_new(const tledge_geometry* geometry, int set);
 TLEDGE_API void tledge_plan_free(void* plan);
 
+/* The coefficients of a plan's axis (0 horizontal, 1 vertical), as the GPU takes them (kernels/tensors.cu): first[n],
+ * count[n], then weights[n * stride], n being the window's outputs. Returns how many int32 values they are, which
+ * are written to `to` unless it is NULL, or a negative number. */
+TLEDGE_API int64_t tledge_plan_axis(const void* plan, int axis, int32_t* to);
+
 /* 3 x 256 entries of 1, 2 or 4 bytes, first index the tensor's channel; copied. lines: NULL, or a slope and an
  * offset a channel of which float32 entries are values: an entry is looked up or computed, whichever is faster,
  * once all 256 of the channel have been found equal. */

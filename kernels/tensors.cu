@@ -1,56 +1,75 @@
-// A batch of images of different sizes to one batch of tensors, in one launch.
+// A batch of images of different sizes and formats to one batch of tensors, in one launch.
 //
-// Source: 8-bit red, green, blue, or blue, green, red and a byte not used; rows `stride` bytes apart.
-// Output: planes or interleaved, entries of 1, 2 or 4 bytes out of tables of 256 a channel. Rounding: lines.h.
-// Everything that depends on an image's size is in the Task and in the coefficients, both in buffers whose
-// addresses stay: a captured graph serves any size, once those bytes are uploaded.
+// The arena is one piece of memory that holds everything about the images: its used bytes (int64, a multiple of 16)
+// and 8 bytes that are not used; a Task an image; their coefficients and their pixels. Its address stays, so that a
+// captured graph serves images of any size: `upload` copies what is used of it, `tensors` makes the batch.
+//
+// Source: source.h. Output: planes or interleaved, entries of 1, 2 or 4 bytes out of tables of 256 a channel.
+// Rounding: a pixel is converted to red, green and blue (colour.h), and then resampled (lines.h).
 //
 // A block makes kTile x kTile outputs: its threads resample the rows under them horizontally into shared memory,
 // wait for one another, and then go down the columns. A tile whose rows do not fit there is resampled from the
 // source for each output: more work, and the same integers. A launch: grid (tiles across, tiles down, images).
 #pragma once
 
-#include "lines.h"
+#include "source.h"
 
 namespace tledge {
 
 constexpr int kTile = 16;
 constexpr int kSharedRows = 160;  // of a tile: 10 source rows an output row
+constexpr int kHeader = 16;       // bytes of the arena before the tasks
 
-// One axis in the coefficients: first[n], count[n], then weights[n * stride], from `at` on.
+// One axis in the coefficients: first[n], count[n], then weights[n * stride], from the arena's int32 number `at` on.
+// No outputs: a place in the batch that holds no image.
 struct AxisAt {
     int32_t at, outputs, stride;
 };
 
 struct Task {
-    const uint8_t* pixels;
-    int64_t stride;
+    Source source;
     AxisAt x, y;
     int32_t pad_left, pad_top;
-    int32_t pixel_bytes;  // 3, or 4
-    int32_t order[3];     // the tensor's channel i is byte order[i] of a pixel
-    int32_t fill[3];      // the border's level in the tensor's channel i
+    int32_t fill[3];  // the border's red, green and blue
 };
 
+// blue_first: the tensor's channels are blue, green and red.
 struct Output {
-    int32_t width, height, bytes, channels_last;
+    int32_t width, height, bytes, channels_last, blue_first;
 };
 
 struct Tile {
     uint8_t rows[kSharedRows][kTile][3];
 };
 
-TLEDGE_LINE const int32_t* weights_of(const int32_t* c, const AxisAt& axis, int i) {
-    return c + axis.at + 2 * axis.outputs + static_cast<size_t>(i) * axis.stride;
+TLEDGE_LINE const Task& task_of(const uint8_t* arena, int image) {
+    return reinterpret_cast<const Task*>(arena + kHeader)[image];
 }
-TLEDGE_LINE int first_of(const int32_t* c, const AxisAt& axis, int i) { return c[axis.at + i]; }
-TLEDGE_LINE int count_of(const int32_t* c, const AxisAt& axis, int i) { return c[axis.at + axis.outputs + i]; }
+TLEDGE_LINE const int32_t* numbers_of(const uint8_t* arena, const AxisAt& axis) {
+    return reinterpret_cast<const int32_t*>(arena) + axis.at;
+}
+TLEDGE_LINE int first_of(const uint8_t* arena, const AxisAt& axis, int i) { return numbers_of(arena, axis)[i]; }
+TLEDGE_LINE int count_of(const uint8_t* arena, const AxisAt& axis, int i) { return numbers_of(arena, axis)[axis.outputs + i]; }
+TLEDGE_LINE const int32_t* weights_of(const uint8_t* arena, const AxisAt& axis, int i) {
+    return numbers_of(arena, axis) + 2 * axis.outputs + static_cast<size_t>(i) * axis.stride;
+}
 
-// One horizontal sample: source row `row`, window column x, the tensor's channel.
-TLEDGE_LINE uint8_t across(const Task& t, const int32_t* c, int row, int x, int channel) {
-    const size_t pixel = static_cast<size_t>(first_of(c, t.x, x)) * t.pixel_bytes;
-    const uint8_t* from = t.pixels + row * t.stride + pixel + t.order[channel];
-    return sample(from, t.pixel_bytes, weights_of(c, t.x, x), count_of(c, t.x, x));
+// One horizontal sample of each channel: source row `row`, window column x.
+TLEDGE_LINE void across(const Task& t, const uint8_t* arena, int row, int x, uint8_t* rgb) {
+    const SourceRow from = source_row(t.source, arena, row);
+    const int first = first_of(arena, t.x, x), count = count_of(arena, t.x, x);
+    const int32_t* weights = weights_of(arena, t.x, x);
+    int32_t red = kHalf, green = kHalf, blue = kHalf;
+    for (int i = 0; i < count; ++i) {
+        uint8_t pixel[3];
+        pixel_of(t.source, from, first + i, pixel);
+        red += pixel[0] * weights[i];
+        green += pixel[1] * weights[i];
+        blue += pixel[2] * weights[i];
+    }
+    rgb[0] = clip(red);
+    rgb[1] = clip(green);
+    rgb[2] = clip(blue);
 }
 
 // The window's part in a tile, and the source rows that it reads; rows is 0 where the tile is all border.
@@ -58,7 +77,7 @@ struct Part {
     int left, right, top, bottom, first_row, rows;
 };
 
-TLEDGE_LINE Part part_of(const Task& t, const int32_t* c, int tile_x, int tile_y) {
+TLEDGE_LINE Part part_of(const Task& t, const uint8_t* arena, int tile_x, int tile_y) {
     Part p{tile_x * kTile - t.pad_left, 0, tile_y * kTile - t.pad_top, 0, 0, 0};
     p.right = p.left + kTile < t.x.outputs ? p.left + kTile : t.x.outputs;
     p.bottom = p.top + kTile < t.y.outputs ? p.top + kTile : t.y.outputs;
@@ -66,10 +85,10 @@ TLEDGE_LINE Part part_of(const Task& t, const int32_t* c, int tile_x, int tile_y
     p.top = p.top < 0 ? 0 : p.top;
     if (p.left >= p.right || p.top >= p.bottom) return p;
     // An output never begins before the one above it, but may end before that one does.
-    p.first_row = first_of(c, t.y, p.top);
+    p.first_row = first_of(arena, t.y, p.top);
     int end = 0;
     for (int y = p.top; y < p.bottom; ++y) {
-        const int last = first_of(c, t.y, y) + count_of(c, t.y, y);
+        const int last = first_of(arena, t.y, y) + count_of(arena, t.y, y);
         end = last > end ? last : end;
     }
     p.rows = end - p.first_row;
@@ -77,19 +96,19 @@ TLEDGE_LINE Part part_of(const Task& t, const int32_t* c, int tile_x, int tile_y
 }
 
 // Before the barrier: thread (x, y) of the block resamples every kTile-th row of its column.
-TLEDGE_LINE void fill_tile(const Task& t, const int32_t* c, const Part& p, Tile* tile, int x, int y) {
+TLEDGE_LINE void fill_tile(const Task& t, const uint8_t* arena, const Part& p, Tile* tile, int x, int y) {
     const int column = p.left + x;
     if (p.rows > kSharedRows || column >= p.right) return;
-    for (int row = y; row < p.rows; row += kTile)
-        for (int channel = 0; channel < 3; ++channel)
-            tile->rows[row][x][channel] = across(t, c, p.first_row + row, column, channel);
+    for (int row = y; row < p.rows; row += kTile) across(t, arena, p.first_row + row, column, tile->rows[row][x]);
 }
 
+// `channel` is 0 for red, 1 for green, 2 for blue.
 TLEDGE_LINE void store(const Output& o, const void* table, void* out, size_t image, int x, int y, int channel,
                        uint8_t level) {
+    const int place = o.blue_first ? 2 - channel : channel;
     const size_t pixel = static_cast<size_t>(y) * o.width + x, area = static_cast<size_t>(o.width) * o.height;
-    const size_t at = image * 3 * area + (o.channels_last ? 3 * pixel + channel : channel * area + pixel);
-    const int entry = 256 * channel;
+    const size_t at = image * 3 * area + (o.channels_last ? 3 * pixel + place : place * area + pixel);
+    const int entry = 256 * place;
     if (o.bytes == 4) {
         static_cast<uint32_t*>(out)[at] = emit(static_cast<const uint32_t*>(table) + entry, level);
     } else if (o.bytes == 2) {
@@ -100,39 +119,61 @@ TLEDGE_LINE void store(const Output& o, const void* table, void* out, size_t ima
 }
 
 // After the barrier: the output (out_x, out_y), from the tile or from the source.
-TLEDGE_LINE void finish(const Task& t, const int32_t* c, const Part& p, const Tile* tile, const Output& o,
+TLEDGE_LINE void finish(const Task& t, const uint8_t* arena, const Part& p, const Tile* tile, const Output& o,
                         const void* table, void* out, size_t image, int out_x, int out_y) {
     if (out_x >= o.width || out_y >= o.height) return;
     const int x = out_x - t.pad_left, y = out_y - t.pad_top;
-    const bool inside = x >= 0 && x < t.x.outputs && y >= 0 && y < t.y.outputs;
-    for (int channel = 0; channel < 3; ++channel) {
-        uint8_t level = static_cast<uint8_t>(t.fill[channel]);
-        if (inside && p.rows <= kSharedRows) {
-            const int row = first_of(c, t.y, y) - p.first_row;
-            level = sample(&tile->rows[row][x - p.left][channel], 3 * kTile, weights_of(c, t.y, y), count_of(c, t.y, y));
-        } else if (inside) {
-            int32_t sum = kHalf;
-            for (int i = 0; i < count_of(c, t.y, y); ++i)
-                sum += across(t, c, first_of(c, t.y, y) + i, x, channel) * weights_of(c, t.y, y)[i];
-            level = clip(sum);
+    uint8_t rgb[3] = {static_cast<uint8_t>(t.fill[0]), static_cast<uint8_t>(t.fill[1]), static_cast<uint8_t>(t.fill[2])};
+    if (x >= 0 && x < t.x.outputs && y >= 0 && y < t.y.outputs) {
+        const int first = first_of(arena, t.y, y), count = count_of(arena, t.y, y);
+        const int32_t* weights = weights_of(arena, t.y, y);
+        if (p.rows <= kSharedRows) {
+            const uint8_t* top = tile->rows[first - p.first_row][x - p.left];
+            for (int channel = 0; channel < 3; ++channel) rgb[channel] = sample(top + channel, 3 * kTile, weights, count);
+        } else {
+            int32_t sums[3] = {kHalf, kHalf, kHalf};
+            for (int i = 0; i < count; ++i) {
+                uint8_t row[3];
+                across(t, arena, first + i, x, row);
+                for (int channel = 0; channel < 3; ++channel) sums[channel] += row[channel] * weights[i];
+            }
+            for (int channel = 0; channel < 3; ++channel) rgb[channel] = clip(sums[channel]);
         }
-        store(o, table, out, image, out_x, out_y, channel, level);
     }
+    for (int channel = 0; channel < 3; ++channel) store(o, table, out, image, out_x, out_y, channel, rgb[channel]);
+}
+
+// What one load moves.
+struct alignas(16) Words {
+    uint32_t words[4];
+};
+
+// Thread `thread` of `threads` copies every threads-th piece of what is used of the arena.
+TLEDGE_LINE void copy_arena(const Words* from, Words* to, int64_t thread, int64_t threads) {
+    const int64_t pieces = *reinterpret_cast<const int64_t*>(from) / static_cast<int64_t>(sizeof(Words));
+    for (int64_t i = thread; i < pieces; i += threads) to[i] = from[i];
 }
 
 }  // namespace tledge
 
 #if defined(__CUDACC__)
+// The host's arena to the GPU's, as a kernel and not as a copy, because a recorded copy has one size for ever. An
+// integrated GPU copies too: it does not cache the host's memory, and a pixel is read several times.
+extern "C" __global__ void upload(const tledge::Words* __restrict__ from, tledge::Words* __restrict__ to) {
+    tledge::copy_arena(from, to, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
+                       static_cast<int64_t>(gridDim.x) * blockDim.x);
+}
+
 extern "C" __global__ void __launch_bounds__(tledge::kTile* tledge::kTile)
-    tensors(const tledge::Task* tasks, const int32_t* coefficients, const void* table, void* out, int width, int height,
-            int bytes, int channels_last) {
+    tensors(const uint8_t* arena, const void* table, void* out, int width, int height, int bytes, int channels_last,
+            int blue_first) {
     __shared__ tledge::Tile tile;
-    const tledge::Task& task = tasks[blockIdx.z];
-    const tledge::Part part = tledge::part_of(task, coefficients, blockIdx.x, blockIdx.y);
-    tledge::fill_tile(task, coefficients, part, &tile, threadIdx.x, threadIdx.y);
+    const tledge::Task& task = tledge::task_of(arena, blockIdx.z);
+    const tledge::Part part = tledge::part_of(task, arena, blockIdx.x, blockIdx.y);
+    tledge::fill_tile(task, arena, part, &tile, threadIdx.x, threadIdx.y);
     __syncthreads();
-    const tledge::Output output{width, height, bytes, channels_last};
-    tledge::finish(task, coefficients, part, &tile, output, table, out, blockIdx.z,
-                   blockIdx.x * tledge::kTile + threadIdx.x, blockIdx.y * tledge::kTile + threadIdx.y);
+    const tledge::Output output{width, height, bytes, channels_last, blue_first};
+    tledge::finish(task, arena, part, &tile, output, table, out, blockIdx.z, blockIdx.x * tledge::kTile + threadIdx.x,
+                   blockIdx.y * tledge::kTile + threadIdx.y);
 }
 #endif

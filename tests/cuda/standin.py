@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "tests" / "standins" / "cuda_driver"
 PYCUDA = "pycuda==2026.1"
 BUILD_SECONDS = 900
+SHARED = ("-shared", "-fPIC", "-Wall", "-Werror")
 
 
 def compiler(*names: str) -> str:
@@ -55,14 +56,19 @@ def python(environment: dict[str, str], *words: str, **more: str) -> subprocess.
 
 def build(folder: Path) -> tuple[Path, Path]:
     """Compile the driver and the kernels into `folder`; return their paths."""
-    driver, kernels = folder / "libcuda.so.1", folder / "libkernels.so"
-    shared = ["-shared", "-fPIC", "-Wall", "-Werror"]
+    driver = folder / "libcuda.so.1"
     soname = "-Wl,-soname,libcuda.so.1"
-    run([compiler("gcc", "cc"), "-O1", *shared, soname, "-o", driver, SOURCES / "driver.c", "-ldl"])
+    run([compiler("gcc", "cc"), "-O1", *SHARED, soname, "-o", driver, SOURCES / "driver.c", "-ldl"])
     (folder / "libcuda.so").symlink_to(driver.name)
-    options = ["-O2", "-std=c++17", "-ffp-contract=off", *shared, f"-I{ROOT / 'kernels'}"]
+    return driver, build_kernels(folder)
+
+
+def build_kernels(folder: Path) -> Path:
+    """Compile the kernels for the CPU into `folder`; return the library's path."""
+    kernels = folder / "libkernels.so"
+    options = ["-O2", "-std=c++17", "-ffp-contract=off", *SHARED, f"-I{ROOT / 'kernels'}"]
     run([compiler("g++", "c++"), *options, "-o", kernels, SOURCES / "host_kernels.cpp"])
-    return driver, kernels
+    return kernels
 
 
 def pycuda(cache: Path, driver: Path) -> Path | None:

@@ -48,6 +48,9 @@ def test_golden_program(machine: str, tmp_path: Path) -> None:
     assert "scalar" in by_set
     assert machine != "arm64" or "neon-dotprod" in by_set
     assert all(cases == golden for cases in by_set.values())
+    subprocess.run(["cmake", "--install", tmp_path, "--prefix", tmp_path / "wheel"], check=True)
+    shipped = {path.name for path in (tmp_path / "wheel" / "tledge" / "_lib" / "kernels").iterdir()}
+    assert {"tensors.cu", "source.h", "colour.h", "lines.h"} <= shipped, "the GPU's are compiled there"
 
 
 def test_loads_on_jetpack_6() -> None:

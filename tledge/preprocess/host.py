@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from tledge.errors import InputError, MachineError
 from tledge.preprocess.frames import FORMATS, SITINGS, Frame, plane_shapes
@@ -154,6 +155,25 @@ class HostPreprocessor:
                 )
             )
         return result
+
+    def coefficients(self, width: int, height: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return what resamples images of this size, horizontally and vertically.
+
+        Each is first[n], count[n] and weights[n x taps] in one, for the n columns or rows of the window:
+        output i is the sum of count[i] samples from first[i] on times weights[i] of 22 fractional bits.
+
+        Raises:
+            InputError: such an image cannot be resized.
+        """
+        plan = self._plan(width, height)
+
+        def axis(number: int) -> npt.NDArray[np.int32]:
+            size = self._library.tledge_plan_axis(plan.pointer, number, None)
+            values = np.empty(size, np.int32)
+            self._library.tledge_plan_axis(plan.pointer, number, values.ctypes.data)
+            return values
+
+        return axis(0), axis(1)
 
     def _run(self, image: Pixels | Frame, table: int | None, out: Tensor) -> None:
         plan = self._plan(*_size(image))

@@ -66,6 +66,7 @@ def library() -> ctypes.CDLL:
         "tledge_set_runs_here": (c_int, [c_int]),
         "tledge_plan_new": (c_void_p, [POINTER(CGeometry), c_int]),
         "tledge_plan_free": (None, [c_void_p]),
+        "tledge_plan_axis": (c_int64, [c_void_p, c_int, c_void_p]),
         "tledge_table_new": (c_void_p, [c_void_p, c_int, c_void_p]),
         "tledge_table_free": (None, [c_void_p]),
         "tledge_run": (c_int, [c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int]),

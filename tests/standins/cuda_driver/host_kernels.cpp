@@ -9,6 +9,7 @@ static Index gridDim, blockDim, blockIdx, threadIdx;
 
 #define __global__
 #include "kernels.cu"
+#include "tensors_grid.h"
 #include "topk_grid.h"
 
 namespace {
@@ -77,6 +78,32 @@ extern "C" int scale_add__host(const unsigned grid[3], const unsigned block[3], 
     };
     return over_grid<Arguments>(grid, block, packed,
                                 [](const Arguments& a) { scale_add(a.x, a.y, a.out, a.a, a.count); });
+}
+
+// Arguments are what one launch gives; a launch that the source would not stand is refused.
+extern "C" int tensors__host(const unsigned grid[3], const unsigned block[3], unsigned, const void* packed) {
+    TensorsArguments a;
+    std::memcpy(&a, packed, sizeof a);
+    if (block[0] != tledge::kTile || block[1] != tledge::kTile || block[2] != 1) return kIllegalAddress;
+    for (unsigned z = 0; z < grid[2]; ++z)
+        for (unsigned y = 0; y < grid[1]; ++y)
+            for (unsigned x = 0; x < grid[0]; ++x)
+                tensors_block(a, static_cast<int>(x), static_cast<int>(y), static_cast<int>(z));
+    return 0;
+}
+
+// How many bytes the kernel takes a task to have.
+extern "C" int tensors_task_bytes() { return sizeof(tledge::Task); }
+
+extern "C" int upload__host(const unsigned grid[3], const unsigned block[3], unsigned, const void* packed) {
+    struct Arguments {
+        const tledge::Words* from;
+        tledge::Words* to;
+    };
+    return over_grid<Arguments>(grid, block, packed, [](const Arguments& a) {
+        tledge::copy_arena(a.from, a.to, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
+                           static_cast<int64_t>(gridDim.x) * blockDim.x);
+    });
 }
 
 // A kernel that reads where it must not: on a GPU the context is lost by that.
