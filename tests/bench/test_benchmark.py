@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import json
 import math
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -101,6 +103,9 @@ def test_the_table_names_what_was_measured(result):
     for word in ("fp32 on onnxruntime", "decode", "postprocess", "p99.9", "cold start", "images/s"):
         assert word in table
     assert "upload" not in table
+    powered = {**result["environment"], "power_w": {"jtop": 12.5}, "power_of": {"jtop": "board"}}
+    powered = {**result, "environment": powered, "joules_per_image": 0.0625}
+    assert "power        board 12.5 W (jtop), 0.062 J an image" in bench.text(powered)
     judged = bench.text({**result, "valid": False, "reasons": ["the clocks moved"]})
     assert judged.endswith("NOT VALID:\n  - the clocks moved")
     assert bench.text({**result, "valid": True, "reasons": []}).endswith("VALID")
@@ -219,6 +224,18 @@ def test_a_backend_that_fails_in_mid_run_is_reported_with_what_was_measured(bund
     assert result["failure"] == "device lost"
     assert result["reasons"][0] == f"the backend failed after {result['queries']} queries: device lost"
     assert not bench.stands(result, force=True)
+
+
+def test_a_busy_loop_beside_makes_a_run_not_valid(bundle):
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        result = bench.run(bundle, duration=0.5, backend="onnxruntime", threads=[1])
+    finally:
+        loop.kill()
+        loop.wait()
+    assert not result["valid"]
+    assert any("other processes kept" in reason for reason in result["reasons"])
+    assert result["environment"]["other_load_cpus"] > validity.OTHER_LOAD_CPUS
 
 
 # --- accuracy ---

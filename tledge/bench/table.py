@@ -37,6 +37,7 @@ def _run(run: dict[str, Any]) -> str:
         f"throughput   {run['throughput']:.1f} images/s",
         *_accuracy(run["accuracy"]),
         *_budget(run),
+        *_energy(run),
         f"cold start   {run['cold_start_ms']:.0f} ms ({parts})",
         f"memory       {run['peak_memory_mib']:.0f} MiB at most in a fresh process",
         f"graph        {run['graph_mib']:.1f} MiB",
@@ -71,6 +72,16 @@ def _budget(run: dict[str, Any]) -> list[str]:
         f"{'held' if budget['held'] else 'MISSED'} ({budget['measured_ms']:.3f} ms; {budget['over']} of "
         f"{run['queries']} queries over, {budget['allowed_over']} allowed)"
     ]
+
+
+def _energy(run: dict[str, Any]) -> list[str]:
+    watts = run["environment"]["power_w"]
+    if watts is None:
+        return []
+    scopes = run["environment"]["power_of"]
+    said = ", ".join(f"{scopes[name]} {value:.1f} W ({name})" for name, value in watts.items())
+    each = run["joules_per_image"]
+    return [f"power        {said}" + ("" if each is None else f", {each:.3f} J an image")]
 
 
 def _ratios(ratios: Sequence[dict[str, Any]]) -> str:

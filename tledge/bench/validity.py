@@ -14,7 +14,7 @@ from tledge.bench.percentiles import percentile
 from tledge.bench.sampling import Watched
 
 # What makes a run not valid. Idle machines stay well below, a busy loop or a clock that moves is well above;
-# the measurements are in docs/runtime.md.
+# the measurements are in docs/bench.md.
 OTHER_LOAD_CPUS = 0.2
 OTHER_LOAD_PEAK_CPUS = 0.5
 SPEED_MOVED = 0.08
