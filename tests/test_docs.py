@@ -68,7 +68,14 @@ def test_the_commands_of_a_page_run(page: Path, photos: Path, tmp_path: Path) ->
     (tmp_path / "tledge.toml").write_text('[finetune]\nbackbone = "tledge:cnn"\nimage-size = 32\n')
     if not any(words[0] == "finetune" and "photos.tledge" in words for words in lines):
         run(tmp_path, ["finetune", "photos", "-o", "photos.tledge", "--config", "tledge.toml"])
+    if any("clip.mp4" in words for words in lines):
+        pytest.importorskip("av")
+        from tests.runtime.sources import videos
+
+        videos.encode(tmp_path / "clip.mp4")
     for words in lines:
+        if "--camera" in words:
+            continue
         if words[0] == "import":
             run(tmp_path, ["export", "photos.tledge", "--for", "onnx", "-o", "model.onnx"])
             shutil.copy(tmp_path / "photos.tledge" / "labels.txt", tmp_path)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,47 +19,19 @@ from numpy.typing import NDArray
 from tledge.bundle import Bundle
 from tledge.errors import BundleError, InputError
 from tledge.preprocess import Preprocessor, Spec, preprocessor
+from tledge.preprocess.frames import Frame
 from tledge.runtime import backends, postprocess
 from tledge.runtime.choose import choose
+from tledge.runtime.prediction import AnyImage, Guess, Prediction
 from tledge.runtime.session import Session
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from tledge.runtime import sources
 
 # Images an inference when a list is given. Measured with Lite0 on two cores: 4 is the fastest for float32
 # (5.0 ms an image against 5.2 alone and 6.7 in 32s, where activations no longer fit the cache) and near it
 # for INT8.
 BATCH = 4
-
-Source: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[np.uint8] | Image"
-
-
-@dataclass(frozen=True)
-class Guess:
-    """One of the best answers: a label and its probability, 0 to 1."""
-
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one image: the best label, its index and probability, and the best few (`top`).
-
-    `file` is the path that was given ("" for an image in memory). Where the image could not be read `error`
-    says why, `label` and `index` are None and `top` is empty.
-    """
-
-    file: str
-    label: str | None
-    index: int | None
-    probability: float | None
-    top: tuple[Guess, ...]
-    error: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the object that `tledge predict --json` prints for one image."""
-        return {**asdict(self), "top": [asdict(guess) for guess in self.top]}
 
 
 @dataclass(frozen=True)
@@ -91,19 +63,19 @@ class Model:
         self.session.close()
 
     @overload
-    def predict(self, image: list[Source] | tuple[Source, ...], top_k: int = 5) -> list[Prediction]: ...
+    def predict(self, image: list[AnyImage] | tuple[AnyImage, ...], top_k: int = 5) -> list[Prediction]: ...
 
     @overload
-    def predict(self, image: Source, top_k: int = 5) -> Prediction: ...
+    def predict(self, image: AnyImage, top_k: int = 5) -> Prediction: ...
 
     def predict(
-        self, image: Source | list[Source] | tuple[Source, ...], top_k: int = 5
+        self, image: AnyImage | list[AnyImage] | tuple[AnyImage, ...], top_k: int = 5
     ) -> Prediction | list[Prediction]:
         """Return the answer for one image, or a list of answers for a list of images.
 
-        An image is a path, the bytes of a file, a PIL image, or a uint8 array H x W x 3 (RGB). `top_k` is how
-        many of the best answers `top` holds. InputError: an image cannot be read (see `predict_each` for many
-        files).
+        An image is a path, the bytes of a file, a PIL image, a uint8 array H x W x 3 (RGB), or a camera's
+        `Frame`. `top_k` is how many of the best answers `top` holds. InputError: an image cannot be read (see
+        `predict_each` for many files).
         """
         if isinstance(image, (list, tuple)):
             parts = _batches(image, self.session.at_once(BATCH))
@@ -111,7 +83,7 @@ class Model:
         return self._predict([image], top_k)[0]
 
     def predict_each(
-        self, images: Iterable[Source], top_k: int = 5, batch: int = BATCH
+        self, images: Iterable[AnyImage], top_k: int = 5, batch: int = BATCH
     ) -> Iterator[Prediction]:
         """Yield an answer for each image in turn; one that cannot be read gets `error` instead of a label.
 
@@ -120,7 +92,7 @@ class Model:
         """
         for part in _batches(images, self.session.at_once(batch)):
             errors: dict[int, Prediction] = {}
-            good: list[Source] = []
+            good: list[AnyImage] = []
             tensors: list[NDArray[Any]] = []
             for position, image in enumerate(part):
                 try:
@@ -133,7 +105,28 @@ class Model:
             for position in range(len(part)):
                 yield errors[position] if position in errors else next(answers)
 
-    def preprocess(self, image: Source | list[Source] | tuple[Source, ...]) -> NDArray[Any]:
+    def stream(
+        self,
+        source: str | os.PathLike[str] | sources.Source | Iterable[AnyImage],
+        top_k: int = 5,
+        *,
+        colour: sources.Colour | None = None,
+        live: bool | None = None,
+    ) -> sources.Stream:
+        """Return an iterator of (frame, answer) over a video, a camera, a folder, or images as they come.
+
+        `source` is a path, a URL, a camera (`/dev/video0`, `csi:0`), a source opened with more options
+        (`tledge.runtime.sources`), or anything that yields images. The next frame is decoded while one is
+        answered. Of what is `live` (cameras and RTSP are; None: as the source is) only the newest frame
+        waits, and the others are dropped and counted; of anything else none is. `colour` states what a
+        stream does not say. Faults of the source are raised when they happen (see `sources.Source.shots`).
+        """
+        from tledge.runtime import sources
+
+        opened = sources.open_source(source, colour=colour or sources.Colour(), live=live)
+        return sources.Stream(opened, lambda image: self.predict(image, top_k), self.session.lanes)
+
+    def preprocess(self, image: AnyImage | list[AnyImage] | tuple[AnyImage, ...]) -> NDArray[Any]:
         """Return the input tensor, N x C x H x W or as the spec's layout says, for one image or a list."""
         if not isinstance(image, (list, tuple)):
             return self._tensor_of(image)
@@ -141,7 +134,7 @@ class Model:
             return self._tensor_of(image[0])  # joining one is a copy, of 0.6 MB for 224 x 224
         return np.concatenate([self._tensor_of(one) for one in image])
 
-    def _tensor_of(self, image: Source) -> NDArray[Any]:
+    def _tensor_of(self, image: AnyImage) -> NDArray[Any]:
         data = read_file(Path(image)) if isinstance(image, (str, os.PathLike)) else image
         straight = self.straight(data) if isinstance(data, bytes) else None
         return self.tensor([self.pixels(image)]) if straight is None else straight
@@ -156,12 +149,12 @@ class Model:
         tensor = self.preprocessor.jpeg(data, stamps=stamps)
         return None if tensor is None else tensor[np.newaxis]
 
-    def pixels(self, image: Source) -> NDArray[np.uint8]:
-        """Return the decoded image, uint8 H x W x 3 RGB. InputError: it cannot be read."""
+    def pixels(self, image: AnyImage) -> NDArray[np.uint8] | Frame:
+        """Return the decoded image, uint8 H x W x 3 RGB, or the frame. InputError: it cannot be read."""
         from tledge.data import decode
 
         exif = self.spec.decode.exif
-        if isinstance(image, np.ndarray):
+        if isinstance(image, (np.ndarray, Frame)):
             return image
         if isinstance(image, bytes):
             return decode.image(image, exif=exif)
@@ -169,7 +162,7 @@ class Model:
             return decode.image(read_file(Path(image)), exif=exif, name=str(image))
         return decode.pil(image, exif=exif)
 
-    def tensor(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[Any]:
+    def tensor(self, pixels: Sequence[NDArray[np.uint8] | Frame]) -> NDArray[Any]:
         """Return the input tensor of decoded images: N x C x H x W in the spec's dtype."""
         tensor: NDArray[Any] = (
             self.preprocessor(pixels[0])[np.newaxis] if len(pixels) == 1 else self.preprocessor.batch(pixels)
@@ -181,7 +174,7 @@ class Model:
         return self.session.run(tensor)
 
     def answers(
-        self, logits: NDArray[np.float32], images: Sequence[Source], top_k: int = 5
+        self, logits: NDArray[np.float32], images: Sequence[AnyImage], top_k: int = 5
     ) -> list[Prediction]:
         """Return labels and probabilities for logits N x classes; `images` name the files."""
         result = []
@@ -191,7 +184,7 @@ class Model:
             result.append(Prediction(file_name(image), guesses[0].label, index, probability, guesses))
         return result
 
-    def _predict(self, images: Sequence[Source], top_k: int) -> list[Prediction]:
+    def _predict(self, images: Sequence[AnyImage], top_k: int) -> list[Prediction]:
         session = self.session
         if session.lend is None or (session.input_dtype, session.input_shape[1:]) != (
             self.spec.dtype,
@@ -203,7 +196,7 @@ class Model:
                 self._write(image, place)
             return self.answers(frame.run(len(images)).reshape(len(images), -1), images, top_k)
 
-    def _write(self, image: Source, place: NDArray[Any]) -> None:
+    def _write(self, image: AnyImage, place: NDArray[Any]) -> None:
         """Write the input tensor of one image to `place`, by the steps of `preprocess`."""
         data = read_file(Path(image)) if isinstance(image, (str, os.PathLike)) else image
         if not isinstance(data, bytes) or self.preprocessor.jpeg(data, out=place) is None:
@@ -259,16 +252,15 @@ def read_file(path: Path) -> bytes:
         ) from error
 
 
-def file_name(image: Source) -> str:
+def file_name(image: AnyImage) -> str:
     """Return the path of an image that was given as a path, else ""."""
-    if isinstance(
-        image, (bytes, np.ndarray)
-    ):  # quicker to tell than os.PathLike, and the usual case in a service
+    # Quicker to tell than os.PathLike, and the usual case in a service.
+    if isinstance(image, (bytes, np.ndarray, Frame)):
         return ""
     return str(image) if isinstance(image, (str, os.PathLike)) else ""
 
 
-def _batches(images: Iterable[Source], size: int) -> Iterator[list[Source]]:
+def _batches(images: Iterable[AnyImage], size: int) -> Iterator[list[AnyImage]]:
     iterator = iter(images)
     while part := list(islice(iterator, size)):
         yield part

@@ -52,7 +52,8 @@ class Session:
     `input_shape` is (N, C, H, W) or (N, H, W, C) with None for what is dynamic, `input_dtype` a numpy dtype
     name, `classes` the number of logits an image, `device` where it runs ("cpu", "cuda:0"), `threads` how
     many threads one inference uses, `largest` the most images that it takes at once (None: any number).
-    `lend`, where there is one, lends memory that the device reads, to be filled in place.
+    `lend`, where there is one, lends memory that the device reads, to be filled in place; `lanes` is how many
+    threads it lends to at a time, and so how many frames are worth answering together.
     """
 
     backend: str
@@ -66,6 +67,7 @@ class Session:
     infer: Callable[[Array], Array]  # the library's own call: a contiguous tensor in, a fresh array out
     largest: int | None = None
     lend: Callable[[], AbstractContextManager[Frame]] | None = None
+    lanes: int = 1
     release: Callable[[], None] = lambda: None
     _char: str = field(init=False, repr=False)
 

@@ -16,7 +16,7 @@ from tledge.bundle import Bundle
 from tledge.cuda import Gpu
 from tledge.errors import BundleError, InputError, MachineError, TledgeError
 from tledge.runtime.engine_manifest import EngineManifest, EnginePort, engine_for, read_plan
-from tledge.runtime.pipeline import Context, Pipeline
+from tledge.runtime.pipeline import LANES, Context, Pipeline
 from tledge.runtime.place import this_machine
 from tledge.runtime.session import Port, Session, check_ports
 from tledge.runtime.tensorrt_library import Library, load
@@ -85,6 +85,7 @@ def open_plan(
         infer=pipeline.infer,
         largest=manifest.batch[2],
         lend=pipeline.lane,
+        lanes=LANES,
         release=pipeline.close,
     )
 

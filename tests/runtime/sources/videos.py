@@ -1,0 +1,47 @@
+"""Small videos for the tests, encoded by PyAV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def picture(number: int, width: int, height: int) -> np.ndarray:
+    """Return a uint8 image, H x W x 3, with edges and gradients that move with `number`."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, :, 0] = (np.arange(width) * 3 + 7 * number) % 256
+    image[:, :, 1] = (np.arange(height) * 5)[:, None] % 256
+    image[height // 4 : height // 2, number : number + width // 3] = (250, 20, 130)
+    return image
+
+
+def encode(
+    path: Path,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    *,
+    frames: int = 12,
+    size: tuple[int, int] = (64, 48),
+    matrix: int = 1,
+    range: int = 1,
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
+) -> Path:
+    """Write a video of `picture`s; matrix and range are AVColorSpace and AVColorRange (0, 2: not said)."""
+    with av.open(str(path), "w", options=container or {}) as output:
+        stream = output.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height = size
+        stream.pix_fmt = pixels
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, range
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in np.arange(frames):
+            frame = av.VideoFrame.from_ndarray(picture(int(number), *size), format="rgb24")
+            frame = frame.reformat(format=pixels)
+            frame.colorspace, frame.color_range = matrix, range
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
