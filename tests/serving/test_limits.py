@@ -26,17 +26,28 @@ from tledge.serving import Limits, application  # noqa: E402
 LIMITS = Limits(slow=0.5, whole=0.5, body=4000, images=3, pixels=10_000, scanned=50_000)
 
 
-def answer(images: Sequence[bytes], batch: int) -> Iterator[Prediction]:
-    """Answer with the size of the file as the index; a file that ends in "slow" takes a second."""
-    for data in images:
-        if data.endswith(b"slow"):
-            time.sleep(1)
-        yield Prediction("", "a", len(data), 1.0, ())
+def preprocess(data: bytes) -> Any:
+    """Return a tensor that holds the size of the file; a file that ends in "slow" takes a second."""
+    if data.endswith(b"slow"):
+        time.sleep(1)
+    return np.array([len(data)])
+
+
+def answers(logits: Any, images: Sequence[bytes]) -> list[Prediction]:
+    return [Prediction("", "a", int(size), 1.0, ()) for size in logits]
 
 
 @contextmanager
 def running(limits: Limits) -> Iterator[int]:
-    model: Any = SimpleNamespace(variant="fp32", backend="onnxruntime", labels=("a",), predict_each=answer)
+    model: Any = SimpleNamespace(
+        variant="fp32",
+        backend="onnxruntime",
+        labels=("a",),
+        session=SimpleNamespace(threads=1, at_once=lambda wanted: wanted),
+        preprocess=preprocess,
+        logits=lambda tensor: tensor,
+        answers=answers,
+    )
     server = uvicorn.Server(uvicorn.Config(application(model, limits=limits), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()

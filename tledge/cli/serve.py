@@ -17,6 +17,11 @@ from tledge.errors import MachineError, UsageError
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port; 0: any that is free.")
 @click.option("--token", envvar="TLEDGE_TOKEN", help="What every request must bear (or TLEDGE_TOKEN).")
 @click.option("--queue", type=click.IntRange(1), default=64, help="Requests at once; more are told to wait.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Inferences at once, which share the cores; default: one a core. 1 answers a lone client soonest.",
+)
 @click.option("--variant", default="auto", help="fp32, fp16, int8 or int8-cpu.")
 @click.option("--backend", default="auto", help="onnxruntime, openvino, tensorrt or tensorrt-rtx.")
 def command(
@@ -26,6 +31,7 @@ def command(
     port: int,
     token: str | None,
     queue: int,
+    workers: int | None,
     variant: str,
     backend: str,
 ) -> None:
@@ -44,12 +50,16 @@ def command(
     from tledge.bundle import Bundle
     from tledge.runtime import load
     from tledge.runtime.choose import passed_over
+    from tledge.runtime.machine import physical_cores
 
     if backend == "auto":
         for reason in passed_over(Bundle.open(bundle)):
             output.progress.note(reason)
-    model = load(bundle, backend=backend, variant=variant)
-    limits = Limits(queue=queue)
+    cores = physical_cores()
+    workers = workers or cores
+    # An inference on one thread costs the least processor time: more of them at once answer more images.
+    model = load(bundle, backend=backend, variant=variant, threads=max(1, cores // workers))
+    limits = Limits(queue=queue, workers=workers)
     app = application(model, token=token or None, limits=limits)
     # uvicorn stops listening on SIGTERM or Ctrl-C, finishes what it took, and raises the signal again.
     uvicorn.run(

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
-
 from tledge.data import decode
 from tledge.errors import InputError
-from tledge.runtime import Prediction
 from tledge.serving.limits import Limits
-
-Predict: TypeAlias = "Callable[[Sequence[bytes]], Sequence[Prediction]]"
 
 SCAN = b"\xff\xda"  # begins a scan of a JPEG; within a scan's own data 0xff is followed by 0
 
@@ -33,19 +27,3 @@ def check(data: bytes, bounds: Limits) -> None:
         raise InputError(
             f"the image is {width} x {height} in {scans} scans: too much to decode", hint="Save it anew."
         )
-
-
-def checked(predict: Predict, bounds: Limits) -> Predict:
-    """Return `predict` for images that are looked at first; those refused get `error` instead of a label."""
-
-    def predict_checked(images: Sequence[bytes]) -> list[Prediction]:
-        refused: dict[int, Prediction] = {}
-        for position, data in enumerate(images):
-            try:
-                check(data, bounds)
-            except InputError as error:
-                refused[position] = Prediction("", None, None, None, (), error.message)
-        answers = iter(predict([data for place, data in enumerate(images) if place not in refused]))
-        return [refused[place] if place in refused else next(answers) for place in range(len(images))]
-
-    return predict_checked

@@ -6,9 +6,13 @@ import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,9 +20,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tledge import __version__
+from tledge.errors import InputError
 from tledge.runtime import Model, Prediction
 from tledge.serving import bodies, live
-from tledge.serving.admission import checked
+from tledge.serving.admission import check
 from tledge.serving.batches import Batcher
 from tledge.serving.hosts import is_loopback
 from tledge.serving.limits import Limits, Refused
@@ -30,10 +35,17 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
     """Return the ASGI application of one model. With a `token` every request must bear it."""
     bounds = limits or Limits()
 
-    def predict_all(images: Sequence[bytes]) -> list[Prediction]:
-        return list(model.predict_each(images, batch=bounds.batch))
+    def prepare(data: bytes) -> NDArray[Any]:
+        check(data, bounds)
+        return model.preprocess(data)
 
-    batcher = Batcher(checked(predict_all, bounds), most=bounds.batch, wait=bounds.wait)
+    def predict_all(tensors: Sequence[NDArray[Any]]) -> list[Prediction]:
+        return model.answers(model.logits(np.concatenate(tensors)), [b""] * len(tensors))
+
+    # Images are decoded beside the inference of those before them; few at once, since one can take 150 MB.
+    decoders = ThreadPoolExecutor(bounds.workers, "decode")
+    most = model.session.at_once(bounds.batch)
+    batcher = Batcher(predict_all, workers=bounds.workers, most=most, wait=bounds.wait)
     metrics = Metrics(model.variant, model.backend)
     inside = 0
 
@@ -51,6 +63,13 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
             metrics.count(status, time.perf_counter() - started)
         return response
 
+    async def labelled(data: bytes) -> Prediction:
+        try:
+            tensor = await asyncio.get_running_loop().run_in_executor(decoders, prepare, data)
+        except InputError as error:
+            return Prediction("", None, None, None, (), error.message)
+        return await batcher.answer(tensor)
+
     async def answered(request: Request) -> Response:
         nonlocal inside
         _allow(request, token)
@@ -61,7 +80,7 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
         try:
             sent = await bodies.read(request, bounds)
             received = time.perf_counter()
-            waiting = asyncio.gather(*(batcher.answer(upload.data) for upload in sent))
+            waiting = asyncio.gather(*(labelled(upload.data) for upload in sent))
             try:
                 answers = await asyncio.wait_for(waiting, bounds.whole)
             except asyncio.TimeoutError:
@@ -98,6 +117,7 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        decoders.shutdown(cancel_futures=True)
 
     return Starlette(
         routes=[

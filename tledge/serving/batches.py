@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
 
 from tledge.runtime import Prediction
 
+Tensor: TypeAlias = NDArray[Any]
 Answer: TypeAlias = "asyncio.Future[Prediction]"
 
 
 class Batcher:
-    """Collects images and answers them together, in a thread, in the order in which they came.
+    """Collects input tensors and answers them together, in threads.
 
-    `predict` answers a list of files' bytes. It is called by one thread at a time, so that inferences do not
-    fight for the cores.
+    `predict` answers a list of tensors of one image each. It is called by `workers` threads at a time.
     """
 
     def __init__(
-        self, predict: Callable[[Sequence[bytes]], Sequence[Prediction]], *, most: int, wait: float
+        self,
+        predict: Callable[[Sequence[Tensor]], Sequence[Prediction]],
+        *,
+        workers: int,
+        most: int,
+        wait: float,
     ) -> None:
         """`most` images share an inference; the first of them waits for others `wait` seconds at the most."""
-        self._predict, self._most, self._wait = predict, most, wait
-        self._queue: asyncio.Queue[tuple[bytes, Answer]] = asyncio.Queue()
+        self._predict, self._workers, self._most, self._wait = predict, workers, most, wait
+        self._queue: asyncio.Queue[tuple[Tensor, Answer]] = asyncio.Queue()
 
-    async def answer(self, data: bytes) -> Prediction:
-        """Return the answer for one image; whoever is cancelled while waiting costs no inference."""
+    async def answer(self, tensor: Tensor) -> Prediction:
+        """Return the answer for one image's tensor; whoever is cancelled while waiting costs no inference."""
         future: Answer = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((data, future))
+        self._queue.put_nowait((tensor, future))
         return await future
 
     async def run(self) -> None:
         """Answer until cancelled."""
+        await asyncio.gather(*(self._work() for _ in range(self._workers)))
+
+    async def _work(self) -> None:
         while True:
             batch = [await self._queue.get()]
             until = asyncio.get_running_loop().time() + self._wait
@@ -42,13 +52,13 @@ class Batcher:
                     batch.append(await asyncio.wait_for(self._queue.get(), max(left, 0.0)))
                 except asyncio.TimeoutError:
                     break
-            await self._answer_all([(data, future) for data, future in batch if not future.done()])
+            await self._answer_all([(tensor, future) for tensor, future in batch if not future.done()])
 
-    async def _answer_all(self, batch: Sequence[tuple[bytes, Answer]]) -> None:
+    async def _answer_all(self, batch: Sequence[tuple[Tensor, Answer]]) -> None:
         if not batch:
             return
         try:
-            answers = await asyncio.to_thread(self._predict, [data for data, _ in batch])
+            answers = await asyncio.to_thread(self._predict, [tensor for tensor, _ in batch])
         except Exception as error:  # whatever it is belongs to those who asked; the next batch goes on
             for _, future in batch:
                 if not future.done():

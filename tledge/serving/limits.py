@@ -11,6 +11,7 @@ class Limits:
 
     batch: int = 4  # as in `Model.predict`: more no longer fits the cache of a small processor
     wait: float = 0.002  # less than an inference takes, so that waiting costs little and gathers much
+    workers: int = 1  # inferences at once
     queue: int = 64
     body: int = 20 << 20  # the largest camera JPEGs have 15 MB
     images: int = 64  # in one form: half a second of inference, so that others are not kept waiting for long
