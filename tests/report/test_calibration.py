@@ -13,7 +13,7 @@ from tests.report.bundles import make
 from tests.report.markup import parse
 from tledge.bundle import Bundle
 from tledge.errors import BundleError
-from tledge.report import gather, page
+from tledge.report import gather, layers, page
 from tledge.report.calibration import BARS, calibration
 
 pytest.importorskip("matplotlib")
@@ -46,7 +46,8 @@ def with_calibration(path: Path, document: dict[str, Any]) -> Bundle:
         return writer.commit("calibrate", settings={})
 
 
-def test_what_was_decided_is_shown(tmp_path: Path) -> None:
+def test_what_was_decided_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "describe", lambda bundle: {})  # the graph of these bundles is none
     made = with_calibration(tmp_path / "a.tledge", DOCUMENT)
     found = calibration(made)
     assert found is not None

@@ -44,7 +44,7 @@ def write_csv(evidence: Evidence, out: Path) -> int:
 
 
 def read_bench(path: Path) -> dict[str, Any]:
-    """Return the document that `tledge bench --json` printed into the file at `path`.
+    """Return the document, of one run or several, that `tledge bench --json` printed into the file at `path`.
 
     Raises:
         InputError: there is no such file, or it is no such document.
@@ -52,12 +52,14 @@ def read_bench(path: Path) -> dict[str, Any]:
     with explained(path):
         data = path.read_bytes()
     try:
-        document = json.loads(data)
+        document: Any = json.loads(data)
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}", hint=HINT, path=path) from error
-    if not isinstance(document, dict) or "latency_ms" not in document:
-        raise InputError(f"{path} is no result of a bench", hint=HINT, path=path)
-    return document
+    if isinstance(document, dict):
+        runs = document.get("runs", [document])
+        if runs and isinstance(runs, list) and all(isinstance(r, dict) and "latency_ms" in r for r in runs):
+            return document
+    raise InputError(f"{path} is no result of a bench", hint=HINT, path=path)
 
 
 def _cell(value: Any) -> Any:

@@ -11,14 +11,17 @@ from typing import Any
 
 from tledge import __version__
 from tledge.errors import MachineError
-from tledge.report import plots, sections, tables
+from tledge.report import plots, tables
 from tledge.report.calibration import calibration
 from tledge.report.compare import Compared
 from tledge.report.confusion import class_scores, matrix, pairs
 from tledge.report.evidence import Answers, Evidence
 from tledge.report.gallery import MOST_ERRORS, MOST_FLIPS, Gallery, flips, worst_errors
+from tledge.report.latency import latency
+from tledge.report.layers import layers
 from tledge.report.reliability import reliability
 from tledge.report.text import clean
+from tledge.report.training import training
 
 HERE = Path(__file__).parent
 TABLE_CLASSES = 20  # a confusion matrix of more is drawn, not written: nobody reads 2000 cells
@@ -63,9 +66,10 @@ def page(
         "most_flips": MOST_FLIPS,
         "has_images": bool(evidence.images),
         "subject": None if answers is None else clean(answers.stage),
-        "training": sections.training(bundle),
+        "training": training(bundle),
         "calibration": calibration(bundle),
-        "latency": [sections.latency(index, document) for index, document in enumerate(benches)],
+        "layers": layers(bundle),
+        "latency": latency(evidence, benches),
         "parts": tables.parts(bundle),
         "steps": tables.steps(bundle),
         "compared": compared,

@@ -1,0 +1,71 @@
+"""Plots of bench runs: data in, one SVG element out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tledge.report.plots import bars, canvas, drawable
+from tledge.report.svg import ACCENT, BAD, FAINT, GOOD, PAPER, SECOND, render
+
+if TYPE_CHECKING:
+    from tledge.report.latency import Point
+
+MARKS = tuple(zip((ACCENT, SECOND, GOOD, BAD), "os^D", strict=True))
+# Shares of queries that are slower: from one to the next the axis goes as far again.
+PLACES = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
+MOST = 4  # runs in one plot: as many as there are colours; the tables have all
+
+
+def percentiles(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Draw the latency of each percentile, in ms, for the first runs: flat is steady, a rise is a tail."""
+    shown = list(runs.items())[:MOST]
+    with canvas(2.6 + 0.22 * len(shown)) as (figure, axes):
+        from matplotlib.ticker import NullLocator
+
+        for (name, times), (colour, mark) in zip(shown, MARKS, strict=False):
+            axes.plot(
+                list(PLACES.values()),
+                [float(times[place]) for place in PLACES],
+                color=colour,
+                marker=mark,
+                markersize=5,
+                label=drawable(name, 60),
+            )
+        axes.set_xscale("log")
+        axes.invert_xaxis()
+        axes.set_xticks(list(PLACES.values()), [place.upper() for place in PLACES])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(bottom=0)
+        axes.set(ylabel="latency, ms")
+        axes.grid()
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=9, borderaxespad=0.2)
+        each = [f"{name}: P50 {times['p50']:.3g}, P99 {times['p99']:.3g} ms" for name, times in shown]
+        return render(figure, "plot-percentiles", "Latency at each percentile", "; ".join(each))
+
+
+def stages(names: Sequence[str], values: Sequence[float], key: str, title: str) -> str:
+    """Draw the median of each stage, in ms."""
+    return bars(names, values, "median, ms", key, title)
+
+
+def pareto(points: Sequence[Point]) -> str:
+    """Draw top-1 against P90 of what was scored; a line joins what nothing else beats in both."""
+    scored = [point for point in points if point.top1 is not None]
+    front = sorted((point.p90, point.top1 or 0.0) for point in points if point.front)
+    with canvas(3.4) as (figure, axes):
+        axes.plot(*zip(*front, strict=True), color=ACCENT, linewidth=1.2, linestyle=(0, (4, 3)))
+        for number, point in enumerate(points, 1):
+            if point.top1 is None:
+                continue
+            colour = ACCENT if point.front else FAINT
+            axes.plot(point.p90, point.top1, "o", color=colour, markersize=9, markeredgecolor=PAPER)
+            axes.annotate(
+                str(number), (point.p90, point.top1), (6, 5), textcoords="offset points", fontsize=10
+            )
+        axes.set(xlabel="P90, ms (less is better)", ylabel="top-1, %")
+        axes.set_xlim(left=0)
+        axes.margins(x=0.12, y=0.2)
+        axes.grid()
+        said = "; ".join(f"{point.name}: {point.top1:.2f} %, {point.p90:.3g} ms" for point in scored)
+        return render(figure, "plot-pareto", "Accuracy against latency", said)
