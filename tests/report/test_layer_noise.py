@@ -39,7 +39,7 @@ def test_the_noisiest_layers_come_first(made: Bundle) -> None:
     for variant in found.variants:
         noise = [one.sqnr or 0.0 for one in variant.noisiest]
         assert noise == sorted(noise)
-        assert len(noise) == 5
+        assert len(noise) >= 5
     text = text_of(made)
     assert "× Conv, int8" in text
     assert "vector-product" in text
