@@ -21,11 +21,18 @@ from numpy.typing import NDArray
 
 from tledge.quantization.graph import Graph, copy, replace_nodes
 from tledge.quantization.placement import Placement
-from tledge.quantization.qdq import Correction, Emitter, along, shared, symmetric, weights
+from tledge.quantization.qdq import Correction, Emitter, Scale, along, shared, symmetric, weights
 from tledge.quantization.ranges import Range
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+
+def scales(placement: Placement, ranges: Mapping[str, Range]) -> tuple[dict[str, float], dict[str, Scale]]:
+    """Return what is subtracted from each centred tensor, and the scale of each tensor of the placement."""
+    halves = {name: max(ranges[name].high, 0.0) / 2 for name in placement.centred}
+    found = {name: symmetric(one) for name, one in shared(ranges, placement).items()}
+    return halves, found | {name: symmetric(Range(-half, half)) for name, half in halves.items()}
 
 
 def emit(
@@ -48,10 +55,8 @@ def emit(
     mended = corrections or {}
     layers = {layer.node: layer for layer in placement.layers}
     shortcuts = dict(placement.sums)
-    halves = {name: max(ranges[name].high, 0.0) / 2 for name in placement.centred}
+    halves, scale_of = scales(placement, ranges)
     before = {graph.makers[graph.makers[name].input[0]].name: half for name, half in halves.items()}
-    scales = {name: symmetric(found) for name, found in shared(ranges, placement).items()}
-    scales |= {name: symmetric(Range(-half, half)) for name, half in halves.items()}
     # Only what an INT8 operator reads is quantised: other members of a group need no Q/DQ here, as the
     # builder moves it through what only moves values.
     wanted = {layer.input for layer in placement.layers} | set(shortcuts.values())
@@ -59,7 +64,7 @@ def emit(
 
     def after(tensor: str) -> None:
         if tensor in wanted:
-            back[tensor] = writer.quantise(tensor, scales[tensor], np.int8)
+            back[tensor] = writer.quantise(tensor, scale_of[tensor], np.int8)
 
     after(graph.input)
     for node in graph.nodes:
