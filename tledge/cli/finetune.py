@@ -19,6 +19,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 )
 @click.option("--weights", help="pretrained (the default), none, or FILE.safetensors.")
 @click.option("--from", "from_bundle", type=FilePath, help="Start from this bundle's network.")
+@click.option("--qat", is_flag=True, default=None, help="Train --from's network to bear INT8.")
 @click.option("--method", type=click.Choice(["finetune", "probe"]), help="probe: only a new head; a minute.")
 @click.option("--freeze", type=click.Choice(["none", "backbone"]), help="backbone: train the head alone.")
 @click.option("--head", help="linear (the default), or mlp:1024, mlp:4096,4096.")

@@ -24,7 +24,7 @@ from tledge.models import Network, adapted, create, load, resized, save
 from tledge.preprocess import Preprocessor, Spec, preprocessor
 from tledge.progress import Progress
 from tledge.runtime.choose import others
-from tledge.training import contents, features, start
+from tledge.training import contents, features, qat, start
 from tledge.training.average import best_mixture
 from tledge.training.device import Device, choose, threads
 from tledge.training.images import Images
@@ -74,10 +74,10 @@ def finetune(
     found: contents.Found | None = None
     if bundle is None:
         # Both can fail, and so come before anything is written.
-        begun = network_of(settings, len(dataset.classes))
+        begun = network_of(settings, dataset.classes)
         found = contents.examine(dataset, settings, progress)
-        if len(found.dataset.classes) != len(dataset.classes):
-            begun = network_of(settings, len(found.dataset.classes))
+        if found.dataset.classes != dataset.classes:
+            begun = network_of(settings, found.dataset.classes)
         bundle = Bundle.create(out, force=force)
     with bundle.writing() as writer:
         if found is not None and begun is not None:
@@ -88,19 +88,19 @@ def finetune(
             return job.finished(network, chosen, started)
 
 
-def network_of(settings: FinetuneSettings, classes: int) -> tuple[Network, Spec]:
+def network_of(settings: FinetuneSettings, classes: tuple[str, ...]) -> tuple[Network, Spec]:
     """Return the network that training starts from, and its spec."""
     torch.manual_seed(settings.seed)
     if settings.from_bundle is None:
         return create(
             settings.backbone,
-            classes,
+            len(classes),
             weights=settings.weights,
             head=settings.head,
             pool=settings.pool,
             image_size=settings.image_size,
         )
-    source = Bundle.open(settings.from_bundle)
+    source = qat.opened(settings, classes) if settings.qat else Bundle.open(settings.from_bundle)
     if not source.has("model.safetensors"):
         raise BundleError(
             f"{source.path} holds no trained network to start from",
@@ -115,7 +115,7 @@ def network_of(settings: FinetuneSettings, classes: int) -> tuple[Network, Spec]
             hint="Leave --backbone out with --from.",
         )
     spec = resized(source.spec, settings.image_size)
-    return adapted(known, classes, settings.head, spec.size), spec
+    return known if settings.qat else adapted(known, len(classes), settings.head, spec.size), spec
 
 
 @dataclasses.dataclass
@@ -129,6 +129,7 @@ class Job:
     progress: Progress
     dataset: Dataset
     found: contents.Found | None
+    decided: qat.Decided | None = None  # where INT8 rounds, with --qat
 
     def trained(self, begun: tuple[Network, Spec] | None) -> tuple[Network, dict[str, Any]]:
         """Return the trained network, on the CPU, and what the rules chose."""
@@ -145,9 +146,13 @@ class Job:
         )
         checkpoints = self.writer.checkpoints
         checkpoints.mkdir(parents=True, exist_ok=True)
+        if settings.qat:
+            source = qat.opened(settings, self.bundle.labels)
+            self.decided = qat.decide(source, self.bundle, self.progress)
+            return qat.trained(source, self.decided, material, settings, checkpoints)
         stored = start.read(checkpoints)
         if stored is None:
-            network = (begun or network_of(settings, len(self.bundle.labels)))[0]
+            network = (begun or network_of(settings, self.bundle.labels))[0]
             network = features.place(network, self.device)
             stored = start.make(network, material, settings)
             start.write(checkpoints, stored)
@@ -210,12 +215,14 @@ class Job:
             )
             stage.put(self.writer, elsewhere)
         resolved = dataclasses.asdict(self.settings) | {"chosen": chosen}
-        self.writer.commit(
+        made = self.writer.commit(
             STAGE,
             made_from=["train.json", "preprocess.json"],
             settings=resolved,
             seconds=time.monotonic() - started,
         )
+        if self.decided is not None:
+            qat.put(self.writer, made, self.decided, self.progress)
         return self.writer.finish()
 
     def scoring(self) -> EvalSet:

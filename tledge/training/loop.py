@@ -20,6 +20,7 @@ from tledge.training import checkpoint, features
 from tledge.training.augment import Augmentation, generator, view
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import clearly_worse, tempered_losses, top1
+from tledge.training.device import Device
 from tledge.training.images import batches
 from tledge.training.material import Material
 from tledge.training.rates import groups, schedule
@@ -69,9 +70,15 @@ class State:
 
 
 def train(
-    network: Network, material: Material, recipe: Recipe, directory: Path
+    network: Network,
+    material: Material,
+    recipe: Recipe,
+    directory: Path,
+    teacher: Network | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Run the epochs that `directory` has no checkpoint of; return the best weights and the epochs' history.
+
+    With a `teacher` half of the loss is the divergence from its answers (Hinton et al., 2015).
 
     Raises:
         UsageError: the loss is not a number any more; the last epoch's checkpoint is kept.
@@ -87,7 +94,7 @@ def train(
         state.tune_losses, state.answers, recipe.patience
     ):
         epoch = len(state.history) + 1
-        entry: dict[str, float] = {"epoch": epoch, "loss": run_epoch(state, material, recipe, epoch)}
+        entry: dict[str, float] = {"epoch": epoch, "loss": run_epoch(state, material, recipe, epoch, teacher)}
         if material.tune_on:
             (logits,) = features.over(state.averaged.eval(), quiet, material.tune_on, title="scoring on tune")
             losses = tempered_losses(logits, material.tune_labels)
@@ -137,7 +144,9 @@ def begin(network: Network, recipe: Recipe) -> State:
     return State(network, averaged, optimizer, best, [], [])
 
 
-def run_epoch(state: State, material: Material, recipe: Recipe, epoch: int) -> float:
+def run_epoch(
+    state: State, material: Material, recipe: Recipe, epoch: int, teacher: Network | None = None
+) -> float:
     """Train one epoch (from 1) and return the mean loss.
 
     Everything random comes from (seed, epoch, index), so an epoch does not depend on how it was come to.
@@ -169,6 +178,8 @@ def run_epoch(state: State, material: Material, recipe: Recipe, epoch: int) -> f
             with device.autocast():
                 logits = state.network(x)
             loss = nn.functional.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+            if teacher is not None:
+                loss = (loss + _divergence(teacher, x, logits, device)) / 2
             value = loss.item()
             if not np.isfinite(value):
                 raise _lost(epoch, step + 1, steps, recipe)
@@ -182,6 +193,15 @@ def run_epoch(state: State, material: Material, recipe: Recipe, epoch: int) -> f
             total += value * len(indices)
             task.advance(len(indices), note=f"loss {value:.3f}")
     return total / len(order)
+
+
+def _divergence(teacher: Network, x: Tensor, logits: Tensor, device: Device) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of softmax(logits) from the teacher's answers."""
+    with torch.no_grad(), device.autocast():
+        right = teacher(x).float().log_softmax(dim=1)
+    return nn.functional.kl_div(
+        logits.float().log_softmax(dim=1), right, reduction="batchmean", log_target=True
+    )
 
 
 def _mode(network: Network, batch_norm: str) -> None:

@@ -72,8 +72,10 @@ class GraphBody(nn.Module):
             value = torch.from_numpy(array.copy())
             if name in learnt:
                 self.learnt[_key(name)] = nn.Parameter(value)
+            elif value.is_floating_point() and value.ndim:
+                self.register_buffer(_key(name), value, persistent=False)
             else:
-                self.fixed[name] = value
+                self.fixed[name] = value  # shapes, axes and bounds are read on the CPU
         last = {name: index for index, step in enumerate(self.steps) for name in step.inputs}
         self.dropped: list[list[str]] = [[] for _ in self.steps]
         for name, index in last.items():
@@ -112,7 +114,7 @@ class GraphBody(nn.Module):
             return values[name]
         if _key(name) in self.learnt:
             return self.learnt[_key(name)]
-        return self.fixed[name]
+        return self.fixed[name] if name in self.fixed else getattr(self, _key(name))
 
     def _rounded(self, name: str, value: Tensor) -> Tensor:
         scale, middle = self.rounding[name]
@@ -234,8 +236,8 @@ def _convolution(step: Step, x: Tensor, weight: Tensor, bias: Tensor | None = No
 def _gemm(step: Step, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     given = step.given
     product = (a.t() if given.get("transA", 0) else a) @ (b.t() if given.get("transB", 0) else b)
-    product = given.get("alpha", 1.0) * product
-    return product if c is None else product + given.get("beta", 1.0) * c
+    product = float(given.get("alpha", 1.0)) * product
+    return product if c is None else product + float(given.get("beta", 1.0)) * c
 
 
 def _max_pool(step: Step, x: Tensor) -> Tensor:
@@ -262,7 +264,8 @@ def _reshape(step: Step, x: Tensor, shape: Tensor) -> Tensor:
 
 
 def _hard_sigmoid(step: Step, x: Tensor) -> Tensor:
-    return (step.given.get("alpha", 0.2) * x + step.given.get("beta", 0.5)).clamp(0.0, 1.0)
+    slope, offset = float(step.given.get("alpha", 0.2)), float(step.given.get("beta", 0.5))
+    return (slope * x + offset).clamp(0.0, 1.0)
 
 
 # The operators of convolutional networks, as the exporter writes them: https://onnx.ai/onnx/operators/.

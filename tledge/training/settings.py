@@ -21,6 +21,7 @@ class FinetuneSettings:
     backbone: str = "efficientnet-lite0"  # made for INT8: ReLU6 and no squeeze-and-excitation
     weights: str = "pretrained"  # a few thousand images teach a head, not a network
     from_bundle: str | None = None  # the backbone's own weights, unless a bundle is named
+    qat: bool = False  # for networks that lose too much to calibration alone: it costs a training run
     method: str = "finetune"  # 2 to 3 points above the probe, for minutes instead of seconds
     freeze: str = "none"  # all weights: the probe's head makes it safe from the first step
     head: str = "linear"  # all that pooled features of a pretrained network need
@@ -57,10 +58,23 @@ class FinetuneSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}", hint=f"It is {least} or more.")
+        if self.qat:
+            self._check_qat()
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers is {self.workers}", hint="It is 1 or more.")
+
+    def _check_qat(self) -> None:
+        if self.from_bundle is None:
+            raise UsageError("--qat needs a trained network", hint="Name its bundle with --from.")
+        for name in ("weights", "method", "freeze", "head", "pool", "image_size"):
+            default = next(field.default for field in dataclasses.fields(self) if field.name == name)
+            if getattr(self, name) != default:
+                raise UsageError(
+                    f"--qat keeps the network as it is, and {name} {getattr(self, name)!r} was asked for",
+                    hint="Change the network first, by a run without --qat; then train that one with --qat.",
+                )
 
     @property
     def threads(self) -> int:

@@ -1,0 +1,205 @@
+"""`tledge finetune --qat`: training with the rounding of INT8, where calibration alone loses too much.
+
+Calibration decides where and with which scales the network rounds; the weights then learn to answer like the
+float network under it (Jacob et al., 2018, with distillation). Batch norms are folded, and so frozen, from
+the start: the network is trained already, and the scales belong to the folded weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tledge.bundle import Bundle, Writer
+from tledge.errors import BundleError, UsageError
+from tledge.evaluation import stage
+from tledge.models import Network, load
+from tledge.preprocess import preprocessor
+from tledge.progress import Progress
+from tledge.quantization import calibration_file, recipe
+from tledge.quantization import graph as graphs
+from tledge.quantization.build import Built, attempt, build
+from tledge.quantization.calibrate import CalibrateSettings, read_tune, score, write_graphs
+from tledge.quantization.images import Images, choose, tensors
+from tledge.quantization.observe import observe
+from tledge.quantization.placement import place
+from tledge.quantization.recipe import Recipe
+from tledge.runtime.machine import physical_cores
+from tledge.training import features
+from tledge.training.augment import Augmentation
+from tledge.training.loop import Recipe as Training
+from tledge.training.loop import train
+from tledge.training.material import Material
+from tledge.training.quantised import GraphBody, student, teacher, write_back
+from tledge.training.settings import FinetuneSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+EPOCHS = 4  # the network is trained: it only has to find weights near its own that bear rounding
+RATE = 3e-5  # a tenth of fine-tuning's
+MILD = 0.75  # smallest part of the image in a crop, where the source does not say what its data bear
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What calibration says of the source: its float graph, the `int8` state, and the images that it saw."""
+
+    model: ModelProto
+    built: Built
+    images: Images
+    recipe: Recipe
+
+
+def opened(settings: FinetuneSettings, classes: tuple[str, ...]) -> Bundle:
+    """Return the source bundle, which holds a network of exactly these classes, and its graph.
+
+    Raises:
+        BundleError: it lacks the trained network or the graph.
+        UsageError: it was trained on other classes.
+    """
+    source = Bundle.open(str(settings.from_bundle))
+    for name in ("model.safetensors", "fp32.onnx"):
+        if not source.has(name):
+            raise BundleError(
+                f"{source.path} holds no {name} to train with --qat",
+                hint="It was imported, or made small for a device: give the bundle that was fine-tuned.",
+                path=source.path,
+            )
+    if source.labels != classes:
+        raise UsageError(
+            f"{source.path} knows other classes than the data: {len(source.labels)} against {len(classes)}",
+            hint="--qat keeps the classes. Fine-tune it on these data first: tledge finetune DATA --from B.",
+        )
+    return source
+
+
+def decide(source: Bundle, bundle: Bundle, progress: Progress) -> Decided:
+    """Return where and with which scales the source's network rounds, from train images of `bundle`.
+
+    Raises:
+        InputError: the images or the network cannot be calibrated with.
+    """
+    threads = physical_cores()
+    model = graphs.load(source.read("fp32.onnx"), str(source.path / "fp32.onnx"))
+    followed, why = recipe.choose(source, None)
+    progress.note(f"recipe {followed.name} ({followed.family}): {why}")
+    images = choose(bundle, None, followed.images, CalibrateSettings().tune)
+    floating = followed.floating(graphs.Graph(model))
+    prepare = preprocessor(bundle.spec, using="host")
+    observers = observe(
+        model,
+        [place(graphs.Graph(model), "int8", floating)],
+        tensors(prepare, images.calibration),
+        total=len(images.calibration),
+        threads=threads,
+        progress=progress,
+    )
+    built = build(
+        model,
+        "int8",
+        observers,
+        {},
+        read_tune(model, images, bundle, threads),
+        methods=followed.ranges,
+        floating=floating,
+        threads=threads,
+        progress=progress,
+    )
+    return Decided(model, built, images, followed)
+
+
+def trained(
+    source: Bundle, decided: Decided, material: Material, settings: FinetuneSettings, checkpoints: Path
+) -> tuple[Network, dict[str, Any]]:
+    """Return the source's network with weights that bear rounding, on the CPU, and what was chosen.
+
+    Raises:
+        InputError: the network has operators or layers that cannot be trained so.
+        UsageError: the loss is not a number any more.
+    """
+    network = load(source.read("model.safetensors"), source.path / "model.safetensors")
+    built = decided.built
+    pupil = student(decided.model, built.placement, built.ranges, network.config)
+    master = features.place(teacher(decided.model, network.config), material.device)
+    how = _training(source, material, settings)
+    best, history = train(features.place(pupil, material.device), material, how, checkpoints, master)
+    pupil.cpu().load_state_dict(best)
+    if not isinstance(pupil.body, GraphBody):
+        raise TypeError(type(pupil.body))
+    write_back(pupil.body, network, decided.model)
+    chosen = {"recipe": dataclasses.asdict(how), "history": history, "ranges": built.chosen.ranges}
+    return network.eval(), chosen
+
+
+def _training(source: Bundle, material: Material, settings: FinetuneSettings) -> Training:
+    known = source.settings.get("finetune", {}).get("chosen", {}).get("recipe", {}).get("augmentation")
+    how = (
+        Augmentation(**known) if known else Augmentation(MILD, False, settings.operations, settings.magnitude)
+    )
+    return Training(
+        epochs=settings.epochs or EPOCHS,
+        batch_size=settings.batch_size,
+        lr=settings.lr or RATE,
+        lowest_rate=1.0,
+        warmup=settings.warmup,
+        weight_decay=0.0,
+        label_smoothing=settings.label_smoothing,
+        size=material.prepare.spec.size,
+        augmentation=how,
+        batch_norm="frozen",
+        patience=settings.patience,
+        seed=settings.seed,
+    )
+
+
+def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) -> None:
+    """Commit the INT8 and FP16 variants of the trained network, `int8` with the scales that it learnt with.
+
+    `bundle` holds the network's `fp32.onnx` and its row by now. Whoever deploys reads in the ledger what each
+    variant loses; there is no gate, as the training is done.
+    """
+    started = time.monotonic()
+    threads = physical_cores()
+    model = graphs.load(bundle.read("fp32.onnx"), str(bundle.path / "fp32.onnx"))
+    floating = decided.recipe.floating(graphs.Graph(model))
+    ours, cpu = (place(graphs.Graph(model), target, floating) for target in ("int8", "int8-cpu"))
+    prepare = preprocessor(bundle.spec, using="host")
+    observers = observe(
+        model,
+        [ours, cpu],
+        tensors(prepare, decided.images.calibration),
+        total=len(decided.images.calibration),
+        threads=threads,
+        progress=progress,
+    )
+    tune = read_tune(model, decided.images, bundle, threads)
+    learnt = decided.built
+    built = {
+        "int8": attempt(model, ours, learnt.chosen.ranges, learnt.ranges, {}, tune=tune, threads=threads),
+        "int8-cpu": build(
+            model,
+            "int8-cpu",
+            observers,
+            {},
+            tune,
+            methods=decided.recipe.ranges,
+            floating=floating,
+            threads=threads,
+            progress=progress,
+        ),
+    }
+    files = write_graphs(model, built, observers)
+    for one in score(bundle, files, decided.images, threads, progress):
+        stage.put(writer, one)
+    for variant, file in files.items():
+        writer.put(f"{variant}.onnx", file)
+    document = calibration_file.encode(bundle, decided.images, observers, {}, built, recipe=decided.recipe)
+    writer.put(calibration_file.NAME, document)
+    writer.commit(
+        "calibrate", made_from=["fp32.onnx"], settings={"qat": True}, seconds=time.monotonic() - started
+    )
