@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLEDGE_ABI_VERSION 6
+#define TLEDGE_ABI_VERSION 7
 
 #if defined(__cplusplus)
 extern "C" {

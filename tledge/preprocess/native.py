@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tledge.errors import InputError, MachineError
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 LIBRARY = Path(__file__).parents[1] / "_lib" / "libtledge_kernels.so"
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 

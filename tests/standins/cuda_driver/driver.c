@@ -425,6 +425,11 @@ Result cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t size, Stream *stream)
     return stream->capturing ? CAPTURE_UNSUPPORTED : drain(stream); /* into other memory the call waits */
 }
 
+Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t size, Stream *stream) {
+    NEED_CONTEXT;
+    return copy((void *)(uintptr_t)to, (void *)(uintptr_t)from, size, stream);
+}
+
 /* ---- Events ----------------------------------------------------------------------------------------------------- */
 
 Result cuEventCreate(Event **event, unsigned flags) {
