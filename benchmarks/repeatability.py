@@ -1,9 +1,10 @@
-"""Whether the bench says the same twice, and notices a busy machine.
+"""Whether the bench says the same twice, notices a busy machine, and takes no time itself.
 
     python benchmarks/repeatability.py photos.tledge [--runs 3] [--duration 10] [options of tledge bench]
 
 Runs `tledge bench` several times, each in a fresh process, then once beside a busy loop. Prints one JSON
-document: the P50 of each run, by how much they differ, which were valid, and what was said beside the loop.
+document: the P50 of each run, by how much they differ, which were valid, and what was said beside the loop;
+and `harness_us`, the load generator's own time for a query of 1 ms, less what the query measured itself.
 """
 
 from __future__ import annotations
@@ -12,8 +13,15 @@ import argparse
 import json
 import subprocess
 import sys
+import time
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from tledge.bench.load import Rules, alone, load
 
 BUSY = [sys.executable, "-c", "while True: pass"]
 
@@ -23,6 +31,23 @@ def bench(bundle: Path, duration: float, options: list[str]) -> dict[str, Any]:
     child = subprocess.run([sys.executable, "-m", "tledge", *words], capture_output=True, check=True)
     found: dict[str, Any] = json.loads(child.stdout)
     return found
+
+
+def harness_us() -> dict[str, float]:
+    """Return the generator's own time from one query to the next, in microseconds: quartiles."""
+    spent = array("q")
+
+    def spin(images: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        started = now = time.perf_counter_ns()
+        while now < started + 1_000_000:
+            now = time.perf_counter_ns()
+        spent.append(now - started)
+        return [0], [now]
+
+    recording = alone(load(spin, 8, Rules(duration=2.0, min_queries=1024)))
+    own = np.diff(recording.issued) - np.array(spent[-len(recording.issued) :])[:-1]
+    low, middle, high = np.percentile(own, [25, 50, 75]) / 1e3
+    return {"p25": round(low, 2), "p50": round(middle, 2), "p75": round(high, 2)}
 
 
 def main() -> None:
@@ -40,6 +65,7 @@ def main() -> None:
         loop.wait()
     p50 = [run["latency_ms"]["p50"] for run in runs]
     document = {
+        "harness_us": harness_us(),
         "p50_ms": [round(value, 4) for value in p50],
         "spread_percent": round((max(p50) / min(p50) - 1) * 100, 2),
         "valid": [run["valid"] for run in runs],

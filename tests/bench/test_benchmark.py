@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.bench import quick
 from tests.runtime import bundles
 from tledge import bench
 from tledge.bench import (
@@ -115,7 +116,7 @@ def test_the_table_names_what_was_measured(result):
 @pytest.mark.parametrize(("source", "stages"), [("jpeg", 4), ("pixels", 3), ("tensor", 2)])
 def test_a_query_starts_where_it_is_told(model, source, stages, size):
     files = [bundles.png(seed) for seed in range(3)]
-    query = queries.queries(model, files, source)
+    query = queries.queries(model, queries.starts(model, files, source), source)
     for images in ([0, 1, 2][:size], [2, 1, 1][:size]):
         answer, stamps = query(images)
         assert answer == [model.predict(files[image]).index for image in images]
@@ -135,7 +136,7 @@ def test_a_slow_backend_is_reported_in_its_stage(model):
 
     def infer(x):
         started = time.perf_counter()
-        time.sleep(0.01)
+        time.sleep(0.003)
         spent.append((time.perf_counter() - started) * 1e3)
         return np.zeros((len(x), 5), np.float32)
 
@@ -149,21 +150,26 @@ def test_a_slow_backend_is_reported_in_its_stage(model):
 # --- scenarios ---
 
 
-def test_multi_stream_asks_for_eight_images_at_once(bundle):
+@pytest.fixture
+def short(monkeypatch):
+    quick.make(monkeypatch)
+
+
+def test_multi_stream_asks_for_eight_images_at_once(bundle, short):
     result = bench.run(bundle, "multi-stream", duration=0.1, backend="onnxruntime", threads=[1])
     assert result["images_per_query"] == 8
     assert result["headline"]["metric"] == "p99"
     assert result["throughput"] == pytest.approx(8 * result["queries"] / result["seconds"])
 
 
-def test_offline_counts_images(bundle):
+def test_offline_counts_images(bundle, short):
     result = bench.run(bundle, "offline", duration=0.3, backend="onnxruntime", threads=[1], batch=[16])
     assert result["headline"] == {"metric": "throughput", "value": result["throughput"], "unit": "images/s"}
     assert result["queries"] >= 64
     assert not any("too few queries" in reason for reason in result["reasons"])
 
 
-def test_the_server_says_whether_its_bound_held(bundle):
+def test_the_server_says_whether_its_bound_held(bundle, short):
     asked = {"duration": 0.15, "backend": "onnxruntime", "threads": [1], "rate": 800.0}
     held = bench.run(bundle, "server", budget_ms=500, **asked)
     assert held["budget"]["held"]
@@ -175,7 +181,7 @@ def test_the_server_says_whether_its_bound_held(bundle):
     assert not bench.stands(missed, force=True)
 
 
-def test_several_take_turns_in_one_run(bundle):
+def test_several_take_turns_in_one_run(bundle, short):
     result = bench.run(bundle, duration=0.1, backend="onnxruntime", threads=[1], batch=[1, 4])
     assert list(result) == ["runs", "ratios"]
     assert [run["images_per_query"] for run in result["runs"]] == [1, 4]
@@ -192,7 +198,7 @@ def test_several_take_turns_in_one_run(bundle):
     json.dumps(result, allow_nan=False)
 
 
-def test_an_earlier_result_is_compared_with(bundle, result, tmp_path):
+def test_an_earlier_result_is_compared_with(bundle, result, tmp_path, short):
     earlier = tmp_path / "earlier.json"
     earlier.write_text(json.dumps(result))
     asked = {"duration": 0.1, "backend": "onnxruntime", "threads": [1]}
@@ -206,7 +212,7 @@ def test_an_earlier_result_is_compared_with(bundle, result, tmp_path):
         bench.run(bundle, compare=earlier, images=[bundles.png(0)], **asked)
 
 
-def test_a_backend_that_fails_in_mid_run_is_reported_with_what_was_measured(bundle, model):
+def test_a_backend_that_fails_in_mid_run_is_reported_with_what_was_measured(bundle, model, short):
     calls = []
 
     def infer(x):
@@ -226,7 +232,7 @@ def test_a_backend_that_fails_in_mid_run_is_reported_with_what_was_measured(bund
     assert not bench.stands(result, force=True)
 
 
-def test_a_busy_loop_beside_makes_a_run_not_valid(bundle):
+def test_a_busy_loop_beside_makes_a_run_not_valid(bundle, short):
     loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         result = bench.run(bundle, duration=0.5, backend="onnxruntime", threads=[1])
@@ -263,7 +269,7 @@ def test_answers_are_held_against_the_ledgers():
     )
 
 
-def test_a_run_knows_the_ledgers_answers(tmp_path):
+def test_a_run_knows_the_ledgers_answers(tmp_path, short):
     from tledge.evaluation import stage
 
     bundle = bundles.make(tmp_path / "scored.tledge", eval_images=6)

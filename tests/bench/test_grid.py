@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bench import quick
 from tests.runtime import bundles
 from tledge import bench
-from tledge.bench import benchmark, cold, grid
+from tledge.bench import grid
 
 POINTS = st.lists(st.tuples(st.none() | st.integers(0, 5), st.integers(0, 5)), max_size=12)
 
@@ -26,9 +27,7 @@ def test_the_front_is_what_nothing_beats(points):
 
 def test_a_grid_has_every_variant_threads_and_batch(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(benchmark, "NOISE_SECONDS", 0.02)
-    monkeypatch.setattr(benchmark, "LEAST_NOISE_SECONDS", 0.02)
-    monkeypatch.setattr(cold, "REPEATS", 1)
+    quick.make(monkeypatch)
     monkeypatch.setattr(grid, "threads", lambda: [1])
     bundle = bundles.make(
         tmp_path / "tiny.tledge",

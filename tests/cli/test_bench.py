@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import quick
 from tests.runtime import bundles
-from tledge.bench import benchmark, cold
 from tledge.cli import cli
 from tledge.cli.failure import guarded
 
@@ -23,9 +23,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "NOISE_SECONDS", 0.05)
-    monkeypatch.setattr(cold, "REPEATS", 1)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick.make(monkeypatch)
 
 
 def run(*words: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict]:

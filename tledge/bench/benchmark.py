@@ -25,6 +25,7 @@ from tledge.bench.scenarios import Settings, settings
 from tledge.bench.validity import Measured
 from tledge.bundle import Bundle
 from tledge.errors import UsageError
+from tledge.progress import Progress
 
 NOISE_SECONDS = noise.SECONDS  # of the machine's noise test, shared by the candidates
 LEAST_NOISE_SECONDS = 0.25
@@ -41,6 +42,7 @@ def run(
     images: Sequence[bytes] | None = None,
     compare: Path | None = None,
     whole_grid: bool = False,
+    progress: Progress | None = None,
     **asked: Any,
 ) -> dict[str, Any]:
     """Measure a bundle and return the bench's JSON document.
@@ -49,8 +51,9 @@ def run(
     `batch` (images a query; by default the scenario's) is a candidate. Several take turns, and the document
     then holds `runs` and `ratios`. With `whole_grid`, what is not named is every variant, one thread and all
     cores, one image and eight, and the document also holds `grid`. `images` are file contents to use instead
-    of the bundle's own eval images, `compare` is an earlier result, and `asked` the fields of `Settings`. The
-    document says under `valid` and `reasons` whether to believe it.
+    of the bundle's own eval images, `compare` is an earlier result, `progress` is told how long it will last,
+    and `asked` are the fields of `Settings`. The document says under `valid` and `reasons` whether to believe
+    it.
 
     Raises:
         UsageError: a setting that makes no sense.
@@ -79,6 +82,9 @@ def run(
             "the scenario server takes one candidate at a time",
             hint="A turn would empty the queue that it is about: run it once for each.",
         )
+    if progress is not None and len(who) > 1:
+        least = wanted.duration * len(who)
+        progress.note(f"{len(who)} candidates take turns: it lasts {least:.0f} s or more")
     subjects = loaded(bundle, who, found.files, wanted.source)
     starts = _cold_starts(bundle, subjects, found.files[0])
     measured = measure(subjects, len(found.files), wanted)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from tledge.bench.load import Query
-from tledge.bench.queries import queries
+from tledge.bench.queries import queries, starts
 from tledge.bundle import Bundle
 from tledge.bundle.files import sha256_bytes
 from tledge.errors import InputError
@@ -89,13 +90,18 @@ def candidates(
 
 
 def loaded(bundle: Bundle, wanted: Sequence[Candidate], files: Sequence[bytes], source: str) -> list[Subject]:
-    """Return the candidates, ready to run; those that differ in the size of a query share a model."""
+    """Return the candidates, ready to run; those that differ in the size of a query share a model.
+
+    All draw from the same images in memory: the specification is the bundle's, and so are the tensors.
+    """
     models: dict[tuple[str, str, int | None], tuple[Model, Query]] = {}
+    images: list[Any] = []
     found = []
     for one in wanted:
         key = (one.variant, one.backend, one.threads)
         if key not in models:
             model = open_model(bundle, one.backend, one.variant, threads=one.threads)
-            models[key] = model, queries(model, files, source)
+            images = images or starts(model, files, source)
+            models[key] = model, queries(model, images, source)
         found.append(Subject(*models[key], one.per_query))
     return found

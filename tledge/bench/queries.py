@@ -21,8 +21,15 @@ def timed(source: str) -> tuple[str, ...]:
     return ("decode", "preprocess", "infer", "postprocess")[SOURCES.index(source) :]
 
 
-def queries(model: Model, files: Sequence[bytes], source: str) -> Query:
-    """Return what answers one query from `source`, with a time stamp after each stage of `timed`.
+def starts(model: Model, files: Sequence[bytes], source: str) -> list[Any]:
+    """Return the images as a query of `source` takes them: a file's bytes, its pixels, or its tensor."""
+    if source == "pixels":
+        return [model.pixels(file) for file in files]
+    return [model.preprocess(file) for file in files] if source == "tensor" else list(files)
+
+
+def queries(model: Model, images: Sequence[Any], source: str) -> Query:
+    """Return what answers a query of `images` (see `starts`), with a time stamp after each stage of `timed`.
 
     The images of a query are decoded and preprocessed one by one, and run together: the stamp of "decode" is
     when decoding would have ended, had all of it been done first.
@@ -44,12 +51,8 @@ def queries(model: Model, files: Sequence[bytes], source: str) -> Query:
     def from_tensor(tensor: NDArray[Any], stamps: list[int]) -> NDArray[Any]:
         return tensor
 
-    begin: Callable[[Any, list[int]], NDArray[Any]] = from_file
-    starts: list[Any] = list(files)
-    if source == "pixels":
-        begin, starts = from_pixels, [model.pixels(file) for file in files]
-    elif source == "tensor":
-        begin, starts = from_tensor, [model.preprocess(file) for file in files]
+    steps: tuple[Callable[[Any, list[int]], NDArray[Any]], ...] = (from_file, from_pixels, from_tensor)
+    begin = steps[SOURCES.index(source)]
 
     def logits(tensor: NDArray[Any]) -> NDArray[np.float32]:
         most = model.session.at_once(len(tensor))
@@ -58,13 +61,13 @@ def queries(model: Model, files: Sequence[bytes], source: str) -> Query:
         parts = range(0, len(tensor), most)
         return np.concatenate([model.logits(tensor[part : part + most]) for part in parts])
 
-    def query(images: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    def query(positions: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         now = began = clock()
         decoding = 0
         tensors = []
-        for image in images:
+        for position in positions:
             stamps: list[int] = []
-            tensors.append(begin(starts[image], stamps))
+            tensors.append(begin(images[position], stamps))
             if stamps:
                 decoding += stamps[0] - now
                 now = clock()

@@ -74,6 +74,7 @@ def command(
         threads=_numbers("--threads", threads),
         batch=_numbers("--batch", batch),
         images=images,
+        progress=output.progress,
         **asked,
     )
     output.show(result, bench.text(result))
