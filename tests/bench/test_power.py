@@ -58,6 +58,7 @@ def fake_nvml(**answers):
         return function
 
     names = "PowerUsage TotalEnergyConsumption ClockInfo Temperature CurrentClocksThrottleReasons".split()
+    names += ["MemoryInfo", "UtilizationRates"]
     opened = []
     return SimpleNamespace(
         NVMLError=NVMLError,
@@ -76,13 +77,17 @@ def fake_nvml(**answers):
 
 def test_nvml(monkeypatch):
     answers = {"PowerUsage": 71500, "TotalEnergyConsumption": 5000, "ClockInfo": 1755, "Temperature": 51}
+    answers |= {
+        "MemoryInfo": SimpleNamespace(used=300 * 2**20),
+        "UtilizationRates": SimpleNamespace(gpu=40),
+    }
     module = fake_nvml(**answers, CurrentClocksThrottleReasons=5)
     module.nvmlDeviceGetHandleByIndex = lambda index: module.opened.append(index) or "handle"
     monkeypatch.setitem(sys.modules, "pynvml", module)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     source = power.nvml("cuda:1")
     assert module.opened == [1]
-    assert source.read() == Reading(71.5, 0.0, {}, 1755, 51, ("SwPowerCap",))
+    assert source.read() == Reading(71.5, 0.0, {}, 1755, 51, 40, 300, ("SwPowerCap",))
     source.close()
     assert module.opened[-1] == "closed"
     bare = fake_nvml()
@@ -121,13 +126,13 @@ def test_jtop(monkeypatch):
             "rail": {"VDD_CPU_GPU_CV": {"power": 7104}, "VDD_SOC": {"power": 3120}},
             "tot": {"power": 16321, "name": "VDD_IN"},
         }
-        gpu = {"gpu": {"freq": {"cur": 612000}}}  # noqa: RUF012
+        gpu = {"gpu": {"freq": {"cur": 612000}, "status": {"load": 99.1}}}  # noqa: RUF012
         temperature = {"gpu": {"temp": 58.6, "online": True}, "cv0": {"temp": -256}}  # noqa: RUF012
 
     monkeypatch.setitem(sys.modules, "jtop", SimpleNamespace(jtop=Board, JtopException=JtopException))
     source = power.jtop()
     rails = {"VDD_CPU_GPU_CV": 7.104, "VDD_SOC": 3.12, "VDD_IN": 16.321}
-    assert source.read() == Reading(16.321, None, rails, 612, 58.6)
+    assert source.read() == Reading(16.321, None, rails, 612, 58.6, 99.1)
     Board.power = {}
     Board.gpu = {}
     assert source.read() == Reading(None, None, {}, None, 58.6)
@@ -150,7 +155,7 @@ def test_tegrastats_is_run_beside_and_ended(tmp_path, monkeypatch):
     while reading.watts != 16.321 and time.monotonic() < until:
         time.sleep(0.02)
         reading = source.read()
-    assert (reading.watts, reading.gpu_mhz, reading.gpu_c) == (16.321, 612, 58.625)
+    assert (reading.watts, reading.gpu_mhz, reading.gpu_c, reading.gpu_load) == (16.321, 612, 58.625, 99)
     assert source.read() == Reading()  # nothing whole came since
     source.close()
     source.close()  # twice does no harm

@@ -26,7 +26,8 @@ class Reading:
     """What a source says at a moment; None or empty for what it does not.
 
     `watts` are now, `joules` since the source was opened (a counter: exact over any time), `rails_w` a
-    board's rails by name, `throttled` why a GPU's clock is held down.
+    board's rails by name, `gpu_load` in percent, `gpu_memory_mib` what all processes hold on the GPU,
+    `throttled` why its clock is held down.
     """
 
     watts: float | None = None
@@ -34,6 +35,8 @@ class Reading:
     rails_w: dict[str, float] = field(default_factory=dict)
     gpu_mhz: float | None = None
     gpu_c: float | None = None
+    gpu_load: float | None = None
+    gpu_memory_mib: float | None = None
     throttled: tuple[str, ...] = ()
 
 
@@ -124,12 +127,15 @@ def nvml(device: str) -> Source | None:
     def read() -> Reading:
         milliwatts = ask("nvmlDeviceGetPowerUsage")
         millijoules = ask("nvmlDeviceGetTotalEnergyConsumption")
+        memory, load = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetUtilizationRates")
         held = ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
         return Reading(
             watts=None if milliwatts is None else milliwatts / 1e3,
             joules=None if millijoules is None or first is None else (millijoules - first) / 1e3,
             gpu_mhz=ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
             gpu_c=ask("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU),
+            gpu_load=None if load is None else load.gpu,
+            gpu_memory_mib=None if memory is None else memory.used / 2**20,
             throttled=tuple(name for name, bit in reasons.items() if held & bit),
         )
 
@@ -163,13 +169,15 @@ def jtop() -> Source | None:
         whole = board.power.get("tot", {})
         rails = {**board.power.get("rail", {}), **({whole["name"]: whole} if "name" in whole else {})}
         rails_w = {name: rail["power"] / 1e3 for name, rail in rails.items()}
-        clocks = [gpu.get("freq", {}).get("cur") for gpu in board.gpu.values()]
+        gpu: dict[str, Any] = next(iter(board.gpu.values()), {})
+        clock = gpu.get("freq", {}).get("cur")  # in kHz
         hot = {name.lower(): sensor.get("temp") for name, sensor in board.temperature.items()}
         return Reading(
             watts=total_watts(rails_w),
             rails_w=rails_w,
-            gpu_mhz=clocks[0] / 1e3 if clocks and clocks[0] else None,
+            gpu_mhz=clock / 1e3 if clock else None,
             gpu_c=hot.get("gpu"),
+            gpu_load=gpu.get("status", {}).get("load"),
         )
 
     return Source("jtop", "board", read, board.close)
@@ -201,6 +209,7 @@ def tegrastats() -> Source | None:
             rails_w=line.rails_w,
             gpu_mhz=line.gpu_mhz,
             gpu_c=hot.get("gpu"),
+            gpu_load=line.gpu_load,
         )
 
     def close() -> None:

@@ -152,6 +152,8 @@ def described(watched: Watched, device: str) -> dict[str, Any]:
         found["gpu"] = gpus[0].name if gpus else None
         found["gpu_clock_mhz"] = _range(watched.readings("gpu_mhz"))
         found["gpu_temperature_c"] = _range(watched.readings("gpu_c"))
+        found["gpu_load_percent"] = _range(watched.readings("gpu_load"))
+        found["gpu_memory_mib"] = _range(watched.readings("gpu_memory_mib"))
         found["gpu_throttled"] = sorted({word for words in watched.readings("throttled") for word in words})
     return found
 

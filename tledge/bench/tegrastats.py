@@ -18,8 +18,6 @@ SUMS = (
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
 )
 
-_RAM = re.compile(r"\bRAM (\d+)/(\d+)MB")
-_CPUS = re.compile(r"\bCPU \[([^\]]*)\]")
 _GPU = re.compile(r"\bGR3D_FREQ (?:(\d+)%)?(?:@\[?([\d,]+))?")
 _TEMPERATURE = re.compile(r"(?<!\S)([A-Za-z]\w*)@(-?\d+(?:\.\d+)?)C(?=[\s/]|$)")
 # "name now/average", in mW; newer releases write the unit and add the largest.
@@ -28,14 +26,11 @@ _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/\d+(?:mW)?(?=[\s/]|$)
 
 @dataclass(frozen=True)
 class Line:
-    """One line; None or empty for what it does not say.
+    """What a bench needs of a line; None or empty for what it does not say.
 
-    `ram_mib` is used and total, `cpus` the load (percent) and clock (MHz) of each CPU, None for one that is
-    off; temperatures (degrees Celsius) and rails (W) go by their names.
+    `gpu_load` in percent; temperatures (degrees Celsius) and rails (W) go by their names.
     """
 
-    ram_mib: tuple[int, int] | None = None
-    cpus: tuple[tuple[int, int | None] | None, ...] = ()
     gpu_load: int | None = None
     gpu_mhz: float | None = None
     temperatures_c: dict[str, float] = field(default_factory=dict)
@@ -44,22 +39,15 @@ class Line:
 
 def parse(text: str) -> Line:
     """Return what a line says; nothing of it is needed, and nothing raises."""
-    ram, cpus, gpu = _RAM.search(text), _CPUS.search(text), _GPU.search(text)
+    gpu = _GPU.search(text)
     clocks = [int(clock) for clock in (gpu[2] or "").split(",") if clock] if gpu else []
     temperatures = {name: float(value) for name, value in _TEMPERATURE.findall(text)}
     return Line(
-        ram_mib=(int(ram[1]), int(ram[2])) if ram else None,
-        cpus=tuple(_cpu(word) for word in cpus[1].split(",")) if cpus and cpus[1] else (),
         gpu_load=int(gpu[1]) if gpu and gpu[1] else None,
         gpu_mhz=float(max(clocks)) if clocks else None,
         temperatures_c={name: value for name, value in temperatures.items() if value > ABSENT_C},
         rails_w={name: int(now) / 1e3 for name, now in _RAIL.findall(text) if name != "NC"},
     )
-
-
-def _cpu(word: str) -> tuple[int, int | None] | None:
-    found = re.fullmatch(r"(\d+)%(?:@(\d+))?", word.strip())
-    return (int(found[1]), int(found[2]) if found[2] else None) if found else None
 
 
 def total_watts(rails_w: dict[str, float]) -> float | None:
