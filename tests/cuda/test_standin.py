@@ -1,7 +1,7 @@
 """tledge.cuda on the real pycuda over the stand-in for the driver: see tests/standins/cuda_driver/driver.c.
 
 The driver's place in the library path is decided before a process starts, so the cases run in processes of
-their own: on_standin.py as a test run, and what spoils a process as scripts.
+their own: on_standin*.py as test runs, and what spoils a process as scripts.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cuda import standin
+from tests.runtime import bundles
 from tledge.runtime import machine
 
 pytestmark = pytest.mark.slow
@@ -20,8 +21,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
     return standin.environment(tmp_path_factory.mktemp("cuda_driver"), pytestconfig)
 
 
-def test_the_cuda_layer_on_the_standin(environment):
-    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda/on_standin.py")
+@pytest.mark.parametrize("file", ["on_standin.py", "on_standin_preprocessor.py"])
+def test_the_cuda_layer_on_the_standin(environment, file):
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/cuda/{file}")
     result = standin.python(environment, *words)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "skipped" not in result.stdout
@@ -56,6 +58,16 @@ def test_a_machine_that_has_no_gpu_is_told_so(environment, variable, said):
     result = standin.python(environment, "-c", FAILS.format(code="cuda.Gpu()"), **variable)
     assert result.stdout.startswith(said), result.stdout + result.stderr
     assert result.returncode == 0
+
+
+def test_preprocessing_on_no_gpu_says_so(environment, tmp_path):
+    bundle = bundles.make(tmp_path / "b.tledge", ("fp32",), ("fp32@onnxruntime",))
+    (tmp_path / "a.png").write_bytes(bundles.png(1))
+    words = [bundle.path, tmp_path / "a.png", "--with", "cuda", "-o", tmp_path / "x.npy"]
+    result = standin.python(environment, "-m", "tledge", "preprocess", *map(str, words), STANDIN_NO_GPU="1")
+    assert result.returncode == 3
+    assert "the NVIDIA driver finds no GPU" in result.stderr
+    assert not (tmp_path / "x.npy").exists()
 
 
 LOST = """

@@ -14,7 +14,9 @@ from tledge.cli.options import FilePath, Output, subcommand
 @click.argument("bundle", type=FilePath)
 @click.argument("image", type=FilePath)
 @click.option("-o", "--out", type=FilePath, required=True, help="Where the tensor goes, a NumPy file.")
-@click.option("--with", "using", type=click.Choice(["host", "pillow"]), default="host", help="Who makes it.")
+@click.option(
+    "--with", "using", type=click.Choice(["host", "cuda", "pillow"]), default="host", help="Who makes it."
+)
 def command(output: Output, bundle: Path, image: Path, out: Path, using: str) -> None:
     """Write the input tensor of IMAGE under BUNDLE's specification to a .npy file (1 x C x H x W)."""
     import io
@@ -29,7 +31,13 @@ def command(output: Output, bundle: Path, image: Path, out: Path, using: str) ->
     with explained(image):
         data = image.read_bytes()
     pixels = decode.image(data, exif=spec.decode.exif, name=str(image))
-    tensor = preprocessor(spec, using=using)(pixels)[np.newaxis]
+    if using == "cuda":
+        from tledge.cuda.preprocessor import CudaPreprocessor
+
+        with CudaPreprocessor(spec) as on_gpu:
+            tensor = on_gpu(pixels)[np.newaxis]
+    else:
+        tensor = preprocessor(spec, using=using)(pixels)[np.newaxis]
     file = io.BytesIO()
     np.save(file, tensor)
     write_atomic(out, file.getvalue())
