@@ -1,8 +1,9 @@
 // Runs every instruction set of this machine over the golden cases, through the C interface alone, and prints a
-// line for each: set, case, hash of the bytes. A program rather than a Python test, so that it also runs where
+// line for each: set, case, hash of the bytes; then "topk", case and hash of the best classes of random logits. A program rather than a Python test, so that it also runs where
 // there is no Python: built for arm64, under qemu's user emulation.
 #include <cinttypes>
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 #include "abi.h"
@@ -96,6 +97,28 @@ bool run_frames(int set, int number) {
     return good;
 }
 
+// The best classes of three images and their probabilities, of logits of 4 bytes or of 2.
+bool topk_case(int number, int bytes, int classes, int k) {
+    constexpr int kImages = 3;
+    Random random{static_cast<uint64_t>(number)};
+    std::vector<uint16_t> halves(static_cast<size_t>(kImages) * classes);
+    std::vector<float> floats(halves.size());
+    for (size_t i = 0; i < halves.size(); ++i) {
+        const uint64_t bits = random.next();
+        halves[i] = static_cast<uint16_t>((bits & 0x8000u) | (bits % 0x5000u));  // up to 32 in size
+        floats[i] = static_cast<float>(static_cast<int32_t>(bits >> 32)) * 1.1920929e-8f;  // up to 26
+    }
+    std::vector<int32_t> indices(static_cast<size_t>(kImages) * k);
+    std::vector<float> probabilities(indices.size());
+    const void* logits = bytes == 4 ? static_cast<const void*>(floats.data()) : halves.data();
+    if (tledge_topk(logits, bytes, kImages, classes, k, indices.data(), probabilities.data()) != 0) return false;
+    std::vector<uint8_t> out(indices.size() * 8);
+    std::memcpy(out.data(), indices.data(), indices.size() * 4);
+    std::memcpy(out.data() + indices.size() * 4, probabilities.data(), indices.size() * 4);
+    std::printf("topk %d %016" PRIx64 "\n", number, fnv1a(out));
+    return true;
+}
+
 }  // namespace
 
 int main() {
@@ -120,5 +143,10 @@ int main() {
         }
         if (!run_frames(set, number)) return 1;
     }
+    int number = 0;
+    for (const int classes : {1, 5, 300, 1000})
+        for (const int bytes : {4, 2})
+            for (const int k : {5, classes})
+                if (!topk_case(number++, bytes, classes, k)) return 1;
     return 0;
 }
