@@ -96,7 +96,7 @@ def tensors_bits(run: Run) -> Iterator[Row]:
         ]
         made = Preparation(gpu, spec, [batch])
         out = gpu.pinned((len(batch), *spec.shape), spec.dtype)
-        made.upload(stream)
+        made.copy(stream)
         made.prepare(stream)
         stream.download(out, made.out)
         stream.synchronise()
@@ -168,7 +168,7 @@ def bandwidth(run: Run) -> Iterator[Row]:
         for format in ("rgb", "nv12", "bgrx"):
             batch = [frame(format, width, height, MEANINGS[0], seed) for seed in range(images)]
             made = Preparation(gpu, SPECS[0], [batch])
-            up = milliseconds(gpu, stream, partial(made.upload, stream), run.pick(20, 1))
+            up = milliseconds(gpu, stream, partial(made.copy, stream), run.pick(20, 1))
             taken = milliseconds(gpu, stream, partial(made.prepare, stream), run.pick(100, 1))
             made.free()
             reached = (made.used + made.out_bytes) / taken / 1e6

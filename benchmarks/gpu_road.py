@@ -10,14 +10,13 @@ import numpy as np
 
 from tledge.cuda import Buffer, Gpu, Stream, capture
 from tledge.cuda.arena import HEADER, TASK, Arena
+from tledge.cuda.preprocessor import ImageBatch
 from tledge.cuda.raw import call
 from tledge.cuda.topk import TopK
 from tledge.preprocess import Box, Crop, Letterbox, Spec
 from tledge.preprocess.frames import YUV, Frame, plane_shapes
-from tledge.preprocess.tables import normalisation
 from tledge.runtime.postprocess import ranked
 
-TILE = 16  # kTile of kernels/tensors.cu
 SPECS = (
     Spec(Crop(256, (224, 224)), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     Spec(Letterbox((160, 192)), filter="bicubic", layout="NHWC", dtype="float16"),
@@ -29,44 +28,31 @@ TOP = 5
 
 
 class Preparation:
-    """Batches on their way to tensors: an arena on the host, one on the GPU, and the two kernels."""
+    """Memory for batches on their way to tensors; the first of them is in it."""
 
     def __init__(self, gpu: Gpu, spec: Spec, batches: Sequence[Sequence[Any]]) -> None:
-        """Make room for each of the batches, which have as many images; the first is in the arena."""
-        module = gpu.kernels("tensors.cu")
-        self._upload, self._tensors = module.kernel("upload", "PP"), module.kernel("tensors", "PPPiiiii")
+        """Make room for each of the batches, which have as many images."""
         self.count, self.shape = len(batches[0]), spec.shape
-        sizes = Arena(spec, np.zeros(HEADER + self.count * TASK.itemsize + 16, np.uint8), self.count)
-        size = max(map(sizes.needed, batches))
-        self.host = gpu.mapped((size,), np.uint8)
-        self.arena = Arena(spec, self.host.array, self.count)
-        self.arena.fill(batches[0])
-        table = normalisation(spec)
-        self.used = int(self.host.array[:8].view(np.int64)[0])
-        self.device, self.table = gpu.allocate(size), gpu.allocate(table.nbytes)
-        self.out_bytes = self.count * int(np.prod(spec.shape)) * table.itemsize
+        memory = np.zeros(HEADER + self.count * TASK.itemsize + 16, np.uint8)
+        sizes = [Arena(spec, memory, self.count).needed(batch) for batch in batches]
+        self.batch = ImageBatch(gpu, spec, self.count, max(sizes))
+        self.batch.fill(batches[0])
+        self.used = sizes[0]
+        self.out_bytes = self.count * int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
         self.out = gpu.allocate(self.out_bytes)
-        self._rows, self._columns = spec.size
-        self._rest = table.itemsize, int(spec.layout == "NHWC"), int(spec.decode.colour == "bgr")
-        with gpu.current():
-            stream = gpu.stream()
-            stream.upload(self.table, table)
-            stream.synchronise()
 
-    def upload(self, stream: Stream) -> None:
-        """Give the stream the copy of the arena."""
-        self._upload.launch(stream, (64, 1, 1), (256, 1, 1), self.host, self.device)
+    def copy(self, stream: Stream) -> None:
+        """Give the stream the copy of the images to the GPU."""
+        self.batch.give_copy(stream)
 
     def prepare(self, stream: Stream) -> None:
         """Give the stream the kernel that makes the tensors."""
-        grid = -(-self._columns // TILE), -(-self._rows // TILE), self.count
-        places = self.device, self.table, self.out
-        self._tensors.launch(stream, grid, (TILE, TILE, 1), *places, self._columns, self._rows, *self._rest)
+        self.batch.give_tensors(stream, self.count, self.out)
 
     def free(self) -> None:
         """Give the GPU's memory back."""
-        for buffer in (self.device, self.table, self.out):
-            buffer.free()
+        self.batch.free()
+        self.out.free()
 
 
 def frame(format: str, width: int, height: int, meaning: tuple[str, str, str], seed: int) -> Any:
@@ -161,7 +147,7 @@ class Road:
             self._give()
 
     def _give(self) -> None:
-        self.made.upload(self.stream)
+        self.made.copy(self.stream)
         self.made.prepare(self.stream)
         self.network.give(self.stream)
         places = self.logits, self.made.count, self.indices, self.probabilities
@@ -169,7 +155,7 @@ class Road:
 
     def answer(self, batch: Sequence[Any]) -> list[Any]:
         """Return the best classes of each image of the batch."""
-        self.made.arena.fill(batch)
+        self.made.batch.fill(batch)
         self.graph.launch(self.stream)
         self.stream.synchronise()
         return ranked(self.indices.array, self.probabilities.array)

@@ -87,7 +87,15 @@ class ImageBatch:
 
         Of places without an image the tensor is the border's.
         """
+        self.give_copy(stream)
+        self.give_tensors(stream, count, out)
+
+    def give_copy(self, stream: Stream) -> None:
+        """Give the stream the first half of `give`: what was filled in, to the GPU."""
         self._copy.launch(stream, (COPY_BLOCKS, 1, 1), (COPY_THREADS, 1, 1), self._host, self._there)
+
+    def give_tensors(self, stream: Stream, count: int, out: Buffer | Mapped) -> None:
+        """Give the stream the second half of `give`: the tensors of what is on the GPU."""
         grid, block = (*self._grid, count), (TILE, TILE, 1)
         self._tensors.launch(stream, grid, block, self._there, self._table, out, *self._output)
 
