@@ -15,6 +15,7 @@ from tests.runtime.host_engine import HostEngine
 from tledge.cuda import Gpu
 from tledge.errors import InputError, MachineError, TledgeError
 from tledge.preprocess import preprocessor
+from tledge.preprocess.golden import golden_frames
 from tledge.runtime import open_session
 from tledge.runtime.pipeline import Pipeline
 
@@ -87,6 +88,76 @@ def test_threads_share_it(pipeline):
         answers = list(pool.map(pipeline.infer, frames))
     for x, answer in zip(frames, answers, strict=True):
         assert (answer == session.run(x)).all()
+
+
+@pytest.fixture(params=["shared memory", "memory of its own"])
+def from_pixels(request, monkeypatch):
+    """Return a pipeline whose lanes take pixels."""
+    if request.param == "memory of its own":
+        monkeypatch.setenv("STANDIN_DISCRETE", "1")
+    opened = Pipeline(Gpu(), HostEngine(graphs.classifier(), BATCH), spec=bundles.spec())
+    yield opened
+    opened.close()
+    assert nothing_is_left()
+
+
+def decoded(seed: int, count: int) -> list:
+    """Return images and camera frames of sizes and formats that the seed draws."""
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 90, (count, 2))
+    frames = golden_frames()
+    return [
+        frames[random.integers(len(frames))] if random.random() < 0.4 else bundles.pixels(seed, tuple(size))
+        for size in sizes
+    ]
+
+
+def test_one_graph_serves_pixels_of_every_size_and_format(from_pixels):
+    session, prepare = open_session(graphs.classifier(), threads=1), preprocessor(bundles.spec())
+    recorded, used = STANDIN.standin_graphs(), STANDIN.standin_used_memory()
+    assert recorded == 2 * 2 * 4, "in two lanes, from tensors and from pixels, for 1, 2, 4 and 6 images"
+    for seed in range(12):
+        images = decoded(seed, 1 + seed % 6)
+        tensors = prepare.batch(images)
+        with from_pixels.lane() as lane:
+            answer = lane.run_pixels(images).copy()
+            # Where the engine reads them lie the host's bytes; a GPU with memory of its own gives no look.
+            if from_pixels._gpu.shares_memory:
+                assert lane.images[: len(images)].tobytes() == tensors.tobytes()
+        assert (answer == session.run(tensors)).all()
+        assert (from_pixels.infer(tensors) == answer).all(), "the other road, on the same memory"
+    assert (STANDIN.standin_graphs(), STANDIN.standin_used_memory()) == (recorded, used)
+
+
+def test_threads_share_the_lanes_for_pixels(from_pixels):
+    session, prepare = open_session(graphs.classifier(), threads=1), preprocessor(bundles.spec())
+    batches = [decoded(seed, 1 + seed % 4) for seed in range(30)]
+
+    def answer(images: list) -> np.ndarray:
+        with from_pixels.lane() as lane:
+            return lane.run_pixels(images).copy()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(answer, batches))
+    for images, logits in zip(batches, answers, strict=True):
+        assert (logits == session.run(prepare.batch(images))).all()
+
+
+def test_what_does_not_fit_or_is_no_image_leaves_the_lane_as_it_was(from_pixels, monkeypatch):
+    image = bundles.pixels(1)
+    with from_pixels.lane() as lane:
+        known = lane.run_pixels([image]).copy()
+        assert lane.run_pixels([np.zeros((3000, 4000, 3), np.uint8)]) is None
+        assert lane.run_pixels([image] * 7) is None
+        for wrong in (image.astype(np.float32), np.zeros((1, 1 << 21, 3), np.uint8)):
+            with pytest.raises(InputError):
+                lane.run_pixels([image, wrong])
+        assert (lane.run_pixels([image]) == known).all()
+
+
+def test_without_a_specification_no_pixels_are_taken(pipeline):
+    with pipeline.lane() as lane:
+        assert lane.run_pixels([bundles.pixels(1)]) is None
 
 
 def test_a_thread_waits_for_a_lane(pipeline):

@@ -14,8 +14,10 @@ from tests.runtime import bundles, fake_tensorrt, graphs
 from tledge import load
 from tledge.bundle import Bundle
 from tledge.bundle.files import sha256_bytes
+from tledge.cuda import compiler
 from tledge.errors import BundleError, InputError, MachineError
 from tledge.evaluation import stage
+from tledge.preprocess.golden import golden_frames
 from tledge.runtime import choose
 from tledge.runtime.engine_manifest import EngineManifest, EnginePort
 
@@ -99,6 +101,45 @@ def test_images_are_written_where_the_gpu_reads_them(bundle):
     with pytest.raises(InputError):
         direct.predict(b"no image")
     assert direct.predict(images[0]) == model.predict(images[0])
+    model.close()
+
+
+def test_pixels_and_frames_are_preprocessed_on_the_gpu(bundle):
+    model = load(bundle.path, backend="tensorrt", variant="int8")
+    host = load(bundle.path, backend="onnxruntime", variant="int8")
+    assert model.session.takes_pixels
+    assert model.notes == host.notes == ()
+
+    class NotUsed:
+        """A preprocessor of the host that must not be called."""
+
+    straight = dataclasses.replace(model, preprocessor=NotUsed())
+    whole = Image.fromarray(bundles.pixels(3, (64, 48)))
+    images = [bundles.pixels(1, (90, 31)), *golden_frames(), whole]
+    assert straight.predict(images) == host.predict(images)
+    assert straight.predict(whole) == host.predict(whole)
+    with pytest.raises(InputError) as here:
+        model.predict(np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError) as there:
+        host.predict(np.zeros((4, 4), np.uint8))
+    assert (str(here.value), here.value.hint) == (str(there.value), there.value.hint)
+    # Files in a batch, or an image that is too large for the lane, go over the host, to the same answers.
+    mixed = [bundles.png(1), bundles.pixels(1)]
+    large = bundles.pixels(2, (3400, 3400))
+    assert model.predict(mixed) == host.predict(mixed)
+    assert model.predict(large) == host.predict(large)
+    model.close()
+    assert STANDIN.standin_used_memory() == 0
+
+
+def test_without_a_compiler_the_host_preprocesses_and_says_so(bundle, monkeypatch):
+    monkeypatch.setattr(compiler, "compilers", lambda: ())
+    model = load(bundle.path, backend="tensorrt", variant="int8")
+    assert not model.session.takes_pixels
+    (note,) = model.notes
+    assert note.startswith("images are preprocessed on the processor, not on the GPU: there is no compiler")
+    host = load(bundle.path, backend="onnxruntime", variant="int8")
+    assert model.predict(bundles.pixels(1)) == host.predict(bundles.pixels(1))
     model.close()
 
 

@@ -58,6 +58,8 @@ def command(
         for reason in passed_over(Bundle.open(bundle)):
             output.progress.note(reason)
     model = load(bundle, backend=backend, variant=variant)
+    for note in model.notes:
+        output.progress.note(note)
     if isinstance(source, Iterator):
         failed = _label(output, model, source, top_k, stream=True)
     elif source is not None:

@@ -59,6 +59,8 @@ def command(
     workers = workers or cores
     # An inference on one thread costs the least processor time: more of them at once answer more images.
     model = load(bundle, backend=backend, variant=variant, threads=max(1, cores // workers))
+    for note in model.notes:
+        output.progress.note(note)
     limits = Limits(queue=queue, workers=workers)
     app = application(model, token=token or None, limits=limits)
     # uvicorn stops listening on SIGTERM or Ctrl-C, finishes what it took, and raises the signal again.

@@ -142,7 +142,7 @@ def _opened(bundle: Bundle, library: Library, candidate: Candidate) -> Session:
         library,
         candidate.manifest,
         candidate.outcome.built.plan,
-        shape=bundle.spec.shape,
+        spec=bundle.spec,
         threads=machine.physical_cores(),
     )
 

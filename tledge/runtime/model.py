@@ -58,6 +58,11 @@ class Model:
         """Return where the graph runs, such as "cpu" or "cuda:0"."""
         return self.session.device
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should be told of how it runs here, in sentences."""
+        return self.session.notes
+
     def close(self) -> None:
         """Give back the GPU's memory, in the thread that loaded the model; on a CPU nothing needs it."""
         self.session.close()
@@ -191,10 +196,16 @@ class Model:
             self.spec.shape,
         ):
             return self.answers(self.logits(self.preprocess(list(images))), images, top_k)
-        with session.lend() as frame:
-            for image, place in zip(images, frame.images, strict=False):
-                self._write(image, place)
-            return self.answers(frame.run(len(images)).reshape(len(images), -1), images, top_k)
+        # A JPEG file is decoded straight to the tensor; what is pixels already is for the device to resample.
+        files = any(isinstance(image, (str, os.PathLike, bytes)) for image in images)
+        pixels = [] if files or not session.takes_pixels else [self.pixels(image) for image in images]
+        with session.lend() as lent:
+            logits = lent.run_pixels(pixels) if pixels else None
+            if logits is None:
+                for image, place in zip(images, lent.images, strict=False):
+                    self._write(image, place)
+                logits = lent.run(len(images))
+            return self.answers(logits.reshape(len(images), -1), images, top_k)
 
     def _write(self, image: AnyImage, place: NDArray[Any]) -> None:
         """Write the input tensor of one image to `place`, by the steps of `preprocess`."""

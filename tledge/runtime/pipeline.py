@@ -1,4 +1,7 @@
-"""The road over a GPU: upload, engine and download recorded as one CUDA graph for each batch size.
+"""The road over a GPU: upload, preprocessing, engine and download, one CUDA graph for each batch size.
+
+A query starts from a tensor, or from pixels: images and camera frames of any sizes and formats, which a
+kernel resamples on the way (`tledge.cuda.preprocessor`). Either has a graph of its own over the same memory.
 
 Everything is allocated and recorded when a pipeline is made; a frame costs one graph launch. A lane is what
 one frame needs: a stream, memory, and contexts of the engine. With two lanes a frame is uploaded while the
@@ -13,17 +16,21 @@ from __future__ import annotations
 import math
 import queue
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 
 from tledge.cuda import Buffer, Gpu, Graph, Mapped, capture
+from tledge.cuda.preprocessor import Image, ImageBatch
 from tledge.errors import InputError, MachineError, TledgeError
+from tledge.preprocess import Spec
 from tledge.runtime.session import Array, Port
 
 LANES = 2  # one frame is uploaded or downloaded while another is computed; more only wait for the GPU
+# Bytes of pixels in a lane: four frames of 1920 x 1080 in four bytes a pixel, or one of 3840 x 2160.
+ROOM = 32 << 20
 
 
 class Context(Protocol):
@@ -57,28 +64,38 @@ class Engine(Protocol):
 
 
 class Lane:
-    """What one frame needs on its way: `images` is filled by who borrows it, `run` answers."""
+    """What one frame needs on its way: `images` is filled by who borrows it, `run` answers.
 
-    def __init__(self, gpu: Gpu, engine: Engine) -> None:
-        """Allocate, and record a graph for each batch size. Call it in the GPU's thread."""
+    `run_pixels` does both, from decoded images.
+    """
+
+    def __init__(self, gpu: Gpu, engine: Engine, spec: Spec | None = None) -> None:
+        """Allocate, and record the graphs of each batch size. Call it in the GPU's thread.
+
+        `spec`, whose tensors the engine takes, is what pixels are preprocessed by; without it none are taken.
+        """
         self._gpu = gpu
         self._stream = gpu.stream()
         self._graphs: dict[int, Graph] = {}
+        self._pixel_graphs: dict[int, Graph] = {}
+        self._pixels: ImageBatch | None = None
         self._contexts: list[Context] = []
         self._buffers: list[Buffer] = []
         self.images = self.logits = np.empty(0)
         try:
-            self._record(engine)
+            self._record(engine, spec)
         except BaseException:
             self.free()
             raise
 
-    def _record(self, engine: Engine) -> None:
+    def _record(self, engine: Engine, spec: Spec | None) -> None:
         largest = engine.batch[2]
         self.images, images = self._memory((largest, *_sizes(engine.image)), engine.image.dtype)
         self.logits, logits = self._memory((largest, *_sizes(engine.logits)), engine.logits.dtype)
         scratch = self._buffer(engine.scratch).address if engine.scratch else 0
         self.images[:] = 0
+        if spec is not None:
+            self._pixels = ImageBatch(self._gpu, spec, largest, ROOM)
         for size in ladder(engine.batch):
             context = engine.context(size, images.address, logits.address, scratch, self._stream.handle)
             self._contexts.append(context)  # a graph uses what its context owns
@@ -89,6 +106,11 @@ class Lane:
                 self._give(context, size, images, logits)
             self._graphs[size] = graph
             self.run(size)
+            if self._pixels is not None:
+                with capture(self._stream) as graph:
+                    self._give(context, size, images, logits, self._pixels)
+                self._pixel_graphs[size] = graph
+                graph.run(self._gpu, self._stream)
 
     def run(self, count: int) -> Array:
         """Return the logits of the first `count` of `images`: a view, valid until the lane runs again.
@@ -96,16 +118,38 @@ class Lane:
         Raises:
             MachineError: the GPU's context is lost.
         """
-        size = next(size for size in self._graphs if size >= count)
-        self._graphs[size].run(self._gpu, self._stream)
+        return self._run(self._graphs, count)
+
+    def run_pixels(self, images: Sequence[Image]) -> Array | None:
+        """Return the logits of these images as `run` does, or None where they do not fit into the lane.
+
+        They are resampled by the GPU, with the bits of the host. A size or format that is new only makes
+        other bytes for the same graph.
+
+        Raises:
+            InputError: one of them is no image, or too large to be resized.
+            MachineError: the GPU's context is lost.
+        """
+        if self._pixels is None or not self._pixels.fits(images):
+            return None
+        self._pixels.fill(images)
+        return self._run(self._pixel_graphs, len(images))
+
+    def _run(self, graphs: dict[int, Graph], count: int) -> Array:
+        size = next(size for size in graphs if size >= count)
+        graphs[size].run(self._gpu, self._stream)
         return self.logits[:count]
 
     def free(self) -> None:
         """Give everything back. Call it in the GPU's thread."""
-        for graph in self._graphs.values():
+        for graph in (*self._graphs.values(), *self._pixel_graphs.values()):
             graph.free()
         self._graphs.clear()
+        self._pixel_graphs.clear()
         self._contexts.clear()
+        if self._pixels is not None:
+            self._pixels.free()
+            self._pixels = None
         for buffer in self._buffers:
             buffer.free()
         self._buffers.clear()
@@ -124,8 +168,17 @@ class Lane:
         self._buffers.append(buffer)
         return buffer
 
-    def _give(self, context: Context, size: int, images: Buffer | Mapped, logits: Buffer | Mapped) -> None:
-        if isinstance(images, Buffer):
+    def _give(
+        self,
+        context: Context,
+        size: int,
+        images: Buffer | Mapped,
+        logits: Buffer | Mapped,
+        pixels: ImageBatch | None = None,
+    ) -> None:
+        if pixels is not None:
+            pixels.give(self._stream, size, images)
+        elif isinstance(images, Buffer):
             self._stream.upload(images, self.images[:size])
         context.enqueue(self._stream.handle)
         if isinstance(logits, Buffer):
@@ -135,11 +188,14 @@ class Lane:
 class Pipeline:
     """An engine on a GPU, ready: `infer` answers tensors, from any thread."""
 
-    def __init__(self, gpu: Gpu, engine: Engine, lanes: int = LANES) -> None:
+    def __init__(self, gpu: Gpu, engine: Engine, lanes: int = LANES, spec: Spec | None = None) -> None:
         """Allocate and warm up everything. Close it in the same thread; it closes the GPU too.
 
+        Lanes take pixels where there is a `spec`, whose tensors the engine takes.
+
         Raises:
-            MachineError: there is not enough memory; nothing is left allocated.
+            MachineError: there is not enough memory, or no compiler for the kernels that pixels need;
+                nothing is left allocated.
         """
         self.engine = engine
         self._gpu = gpu
@@ -149,7 +205,7 @@ class Pipeline:
         try:
             with gpu.current():
                 for _ in range(lanes):
-                    self._lanes.append(Lane(gpu, engine))
+                    self._lanes.append(Lane(gpu, engine, spec))
         except BaseException:
             self.close()
             raise

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tledge.errors import InputError
+from tledge.preprocess.frames import Frame
+from tledge.preprocess.images import Pixels
 
 Array = NDArray[Any]
 
@@ -36,13 +38,19 @@ class Port:
         return f"{self.name} {self.dtype} {dimensions or '(a scalar)'}"
 
 
-class Frame(Protocol):
+class Lent(Protocol):
     """Memory of the host that a device reads: `images`, N x the shape of one, is filled, `run` answers."""
 
     images: Array
 
     def run(self, count: int) -> Array:
-        """Return the logits of the first `count` images: a view, valid until the frame is lent again."""
+        """Return the logits of the first `count` images: a view, valid until the memory is lent again."""
+
+    def run_pixels(self, images: Sequence[Pixels | Frame]) -> Array | None:
+        """Return such logits of decoded images, resampled on the device; None where they do not fit into it.
+
+        InputError: one of them is no image, as in preprocessing on the host.
+        """
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ class Session:
     name, `classes` the number of logits an image, `device` where it runs ("cpu", "cuda:0"), `threads` how
     many threads one inference uses, `largest` the most images that it takes at once (None: any number).
     `lend`, where there is one, lends memory that the device reads, to be filled in place; `lanes` is how many
-    threads it lends to at a time, and so how many frames are worth answering together.
+    threads it lends to at a time, and so how many frames are worth answering together; `takes_pixels` whether
+    what is lent can `run_pixels`. `notes` are what a user should be told of how it runs here.
     """
 
     backend: str
@@ -66,8 +75,10 @@ class Session:
     classes: int
     infer: Callable[[Array], Array]  # the library's own call: a contiguous tensor in, a fresh array out
     largest: int | None = None
-    lend: Callable[[], AbstractContextManager[Frame]] | None = None
+    lend: Callable[[], AbstractContextManager[Lent]] | None = None
     lanes: int = 1
+    takes_pixels: bool = False
+    notes: tuple[str, ...] = ()
     release: Callable[[], None] = lambda: None
     _char: str = field(init=False, repr=False)
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from tledge.bundle import Bundle
 from tledge.cuda import Gpu
+from tledge.cuda.compiler import find_compiler
 from tledge.errors import BundleError, InputError, MachineError, TledgeError
+from tledge.preprocess import Spec
 from tledge.runtime.engine_manifest import EngineManifest, EnginePort, engine_for, read_plan
 from tledge.runtime.pipeline import LANES, Context, Pipeline
 from tledge.runtime.place import this_machine
@@ -35,7 +37,7 @@ def open_engine(bundle: Bundle, backend: str, variant: str, *, threads: int) -> 
     library = load(backend)
     manifest = engine_here(bundle, library, variant)
     plan = read_plan(bundle, manifest.name, this_machine(), library.version)
-    return open_plan(library, manifest, plan, shape=bundle.spec.shape, threads=threads)
+    return open_plan(library, manifest, plan, spec=bundle.spec, threads=threads)
 
 
 def engine_here(bundle: Bundle, library: Library, variant: str) -> EngineManifest:
@@ -44,7 +46,7 @@ def engine_here(bundle: Bundle, library: Library, variant: str) -> EngineManifes
 
 
 def open_plan(
-    library: Library, manifest: EngineManifest, plan: bytes, *, shape: tuple[int, ...], threads: int
+    library: Library, manifest: EngineManifest, plan: bytes, *, spec: Spec, threads: int
 ) -> Session:
     """Return a session of a plan that is known to fit and to be the manifest's.
 
@@ -52,14 +54,14 @@ def open_plan(
         library: the one that is to run it.
         manifest: what the plan is.
         plan: its bytes.
-        shape: one image's, for engines of networks whose height and width are dynamic.
-        threads: how many threads of the host preprocess.
+        spec: how images become its input.
+        threads: how many threads of the host preprocess what the GPU does not.
 
     Raises:
         MachineError: no GPU, or not enough memory on it; what was allocated is given back.
         BundleError: the library refuses the plan.
     """
-    image, logits = _ports(manifest, shape)
+    image, logits = _ports(manifest, spec.shape)
     gpu = Gpu()
     try:
         with gpu.current():
@@ -67,8 +69,9 @@ def open_plan(
     except BaseException:
         gpu.close()
         raise
+    note = _stays_on_the_host(gpu, image, spec)
     try:
-        pipeline = Pipeline(gpu, engine)
+        pipeline = Pipeline(gpu, engine, spec=None if note else spec)
     except MachineError as error:
         if "out of memory" not in error.message:
             raise
@@ -86,8 +89,21 @@ def open_plan(
         largest=manifest.batch[2],
         lend=pipeline.lane,
         lanes=LANES,
+        takes_pixels=not note,
+        notes=(f"images are preprocessed on the processor, not on the GPU: {note}",) if note else (),
         release=pipeline.close,
     )
+
+
+def _stays_on_the_host(gpu: Gpu, image: Port, spec: Spec) -> str:
+    """Say why the GPU does not preprocess for this engine, or return ""."""
+    if (image.dtype, image.shape[1:]) != (spec.dtype, spec.shape):
+        return f"the engine takes {image}, which is not what the bundle's specification makes"
+    try:
+        find_compiler(cuda=gpu.cuda)
+    except MachineError as error:
+        return f"{error.message}. {error.hint}"
+    return ""
 
 
 class TensorRTEngine:
