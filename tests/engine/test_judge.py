@@ -48,8 +48,8 @@ class Device:
         self.wrong: set[str] = set()
         self.opened = self.closed = 0
 
-    def open_plan(self, library, manifest, plan, *, shape, threads):
-        session = open_session(plan, variant=manifest.variant, threads=1, shape=shape)
+    def open_plan(self, library, manifest, plan, *, spec, threads):
+        session = open_session(plan, variant=manifest.variant, threads=1, shape=spec.shape)
         infer, seconds = session.infer, self.seconds[manifest.variant]
         sign = -1 if manifest.variant in self.wrong else 1
         self.opened += 1
