@@ -204,13 +204,15 @@ int tledge_jpeg_size(const uint8_t* data, int64_t bytes, int exif, int32_t* widt
     return tledge::jpeg_size(data, static_cast<size_t>(bytes), exif != 0, width, height) ? 0 : kUnsupported;
 }
 
-int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, void* out, int threads,
-                    int64_t* decoded) {
+int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, int scale, void* out,
+                    int threads, int64_t* decoded) {
     const Plan* known = static_cast<const Plan*>(plan);
     if (known == nullptr || data == nullptr || bytes < 0 || out == nullptr) return kInvalid;
+    if (scale != 1 && scale != 2 && scale != 4 && scale != 8) return kInvalid;
     Source source;
     try {
-        if (!tledge::decode_window(*known, data, static_cast<size_t>(bytes), jpeg_pixels, &source)) return kUnsupported;
+        const size_t size = static_cast<size_t>(bytes);
+        if (!tledge::decode_window(*known, data, size, scale, jpeg_pixels, &source)) return kUnsupported;
     } catch (const std::bad_alloc&) {
         return kNoMemory;
     }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLEDGE_ABI_VERSION 7
+#define TLEDGE_ABI_VERSION 8
 
 #if defined(__cplusplus)
 extern "C" {
@@ -76,12 +76,13 @@ TLEDGE_API int tledge_run_batch(int count, const void* const* plans, const void*
 
 /* JPEG bytes to one tensor, decoding only what the plan reads; the bits of a full decode. -3: not a JPEG that the
  * kernels take on (kernels/jpeg.h says which); decode it by other means. Call tledge_jpeg_size first, for the
- * plan. exif: whether an image that its EXIF block turns is refused. decoded: NULL, or where to write the time
- * (CLOCK_MONOTONIC, ns) at which the pixels were there and resampling began. */
+ * plan. exif: whether an image that its EXIF block turns is refused. scale: 1; or 2, 4 or 8 for a plan of the image that a
+ * smaller inverse DCT makes, ceil(side / scale) pixels a side, which are not the pixels of the whole one resized. decoded:
+ * NULL, or where to write the time (CLOCK_MONOTONIC, ns) at which the pixels were there and resampling began. */
 TLEDGE_API int tledge_jpeg_available(void);
 TLEDGE_API int tledge_jpeg_size(const uint8_t* data, int64_t bytes, int exif, int32_t* width, int32_t* height);
-TLEDGE_API int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, void* out,
-                               int threads, int64_t* decoded);
+TLEDGE_API int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, int scale,
+                               void* out, int threads, int64_t* decoded);
 
 /* One packed image of `pixels` pixels to a tensor, without resampling. order: as in the geometry. */
 TLEDGE_API int tledge_normalise(int set, const void* table, const uint8_t* samples, int64_t pixels,

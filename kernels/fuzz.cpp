@@ -113,7 +113,7 @@ struct Errors {
 };
 
 // The whole image, or false where the decoder gives up. Nothing with a destructor lives here (longjmp).
-bool decode(const uint8_t* data, size_t bytes, uint8_t* pixels) {
+bool decode(const uint8_t* data, size_t bytes, int scale, uint8_t* pixels) {
     jpeg_decompress_struct decoder;
     Errors errors;
     decoder.err = jpeg_std_error(&errors.manager);
@@ -127,6 +127,8 @@ bool decode(const uint8_t* data, size_t bytes, uint8_t* pixels) {
     jpeg_mem_src(&decoder, data, bytes);
     jpeg_read_header(&decoder, TRUE);
     decoder.out_color_space = JCS_RGB;
+    decoder.scale_num = 1;
+    decoder.scale_denom = scale;
     jpeg_start_decompress(&decoder);
     while (decoder.output_scanline < decoder.output_height) {
         JSAMPROW row = pixels + static_cast<size_t>(3) * decoder.output_width * decoder.output_scanline;
@@ -136,21 +138,23 @@ bool decode(const uint8_t* data, size_t bytes, uint8_t* pixels) {
     return true;
 }
 
-void run_jpeg(Bytes& bytes, int entry_bytes, int threads, bool exif) {
+void run_jpeg(Bytes& bytes, int entry_bytes, int threads, int scale, bool exif) {
     // The head is read before the size is known, so that the JPEG begins at the same byte whatever its size.
     tledge_geometry g = sensible(bytes, 1, 1);
     int32_t width = 0, height = 0;
     const int64_t size = static_cast<int64_t>(bytes.left());
     if (tledge_jpeg_size(bytes.at(), size, exif, &width, &height) != 0) return;
     if (static_cast<int64_t>(width) * height > kMostPixels) return;
+    width = (width + scale - 1) / scale;
+    height = (height + scale - 1) / scale;
     g.source_width = width;
     g.source_height = height;
     const Handles handles(g, best_set(), entry_bytes);
     if (handles.plan == nullptr) stop("a sensible geometry was refused");
     std::vector<uint8_t> out(static_cast<size_t>(3) * entry_bytes * g.output_width * g.output_height);
-    if (tledge_run_jpeg(handles.plan, handles.table, bytes.at(), size, out.data(), threads, nullptr) != 0) return;
+    if (tledge_run_jpeg(handles.plan, handles.table, bytes.at(), size, scale, out.data(), threads, nullptr) != 0) return;
     std::vector<uint8_t> pixels(static_cast<size_t>(3) * width * height), expected(out.size());
-    if (!decode(bytes.at(), bytes.left(), pixels.data())) return;  // damage below the window
+    if (!decode(bytes.at(), bytes.left(), scale, pixels.data())) return;  // damage below the window
     tledge_run(handles.plan, handles.table, pixels.data(), 3 * static_cast<int64_t>(width), expected.data(), 1);
     if (out != expected) stop("the window's decode differs from a full one");
 }
@@ -205,7 +209,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const uint32_t kind = bytes.take(1), options = bytes.take(1);
     const int entry_bytes = 1 << options % 3, threads = 1 + options / 4 % 3;
     if (kind % 4 == 0) {
-        run_jpeg(bytes, entry_bytes, threads, (options & 128) != 0);
+        run_jpeg(bytes, entry_bytes, threads, 1 << (options >> 5 & 3), (options & 128) != 0);
         return 0;
     }
     if (kind % 4 == 3) {

@@ -26,7 +26,9 @@ bool jpeg_available();
 // The size of a JPEG that decode_window would take on; false: unsupported. Reads the headers only.
 bool jpeg_size(const uint8_t* data, size_t bytes, bool exif, int* width, int* height);
 
-// Decodes what the plan reads into `buffer`; false: unsupported.
-bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, std::vector<uint8_t>& buffer, Source* source);
+// Decodes what the plan reads into `buffer`; false: unsupported. scale: 1, 2, 4 or 8; the plan is of the image that
+// the decoder makes by a smaller inverse DCT, ceil(side / scale) pixels a side.
+bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, int scale, std::vector<uint8_t>& buffer,
+                   Source* source);
 
 }  // namespace tledge

@@ -5,6 +5,6 @@ namespace tledge {
 
 bool jpeg_available() { return false; }
 
-bool decode_window(const Plan&, const uint8_t*, size_t, std::vector<uint8_t>&, Source*) { return false; }
+bool decode_window(const Plan&, const uint8_t*, size_t, int, std::vector<uint8_t>&, Source*) { return false; }
 
 }  // namespace tledge

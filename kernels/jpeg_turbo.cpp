@@ -40,12 +40,19 @@ bool incomplete(const jpeg_decompress_struct& decoder) {
     return false;
 }
 
+// Chroma of a quarter of the columns may be decoded at half of them and interpolated to the rest when it is scaled;
+// jpeg_crop_scanline (libjpeg-turbo 2.1.5) then takes its width for half of what it is.
+bool crops(const jpeg_decompress_struct& decoder, int scale) {
+    return scale == 1 || (decoder.max_h_samp_factor <= 2 && decoder.max_v_samp_factor <= 2);
+}
+
 }  // namespace
 
 bool jpeg_available() { return true; }
 
 // No object with a destructor lives in this function: an error of the decoder jumps out of it.
-bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, std::vector<uint8_t>& buffer, Source* source) {
+bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, int scale, std::vector<uint8_t>& buffer,
+                   Source* source) {
     jpeg_decompress_struct decoder;
     Errors errors;
     decoder.err = jpeg_std_error(&errors.manager);
@@ -62,6 +69,8 @@ bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, std::vec
     jpeg_mem_src(&decoder, data, bytes);
     jpeg_read_header(&decoder, TRUE);
     decoder.out_color_space = JCS_RGB;
+    decoder.scale_num = 1;
+    decoder.scale_denom = scale;
     jpeg_start_decompress(&decoder);
     bool good = static_cast<int>(decoder.output_width) == plan.geometry.source_width &&
                 static_cast<int>(decoder.output_height) == plan.geometry.source_height && !incomplete(decoder);
@@ -69,7 +78,11 @@ bool decode_window(const Plan& plan, const uint8_t* data, size_t bytes, std::vec
         const int left = std::max(plan.x.lowest - kMargin, 0);
         const int right = std::min(plan.x.highest + kMargin, plan.geometry.source_width);
         JDIMENSION column = left, columns = right - left;
-        jpeg_crop_scanline(&decoder, &column, &columns);
+        if (crops(decoder, scale)) {
+            jpeg_crop_scanline(&decoder, &column, &columns);
+        } else {
+            column = 0;
+        }
         const size_t stride = 3 * static_cast<size_t>(decoder.output_width);
         const size_t rows = plan.y.highest - plan.y.lowest;
         const size_t needed = stride * rows + 3 * static_cast<size_t>(plan.geometry.source_width) + kReach;

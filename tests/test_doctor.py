@@ -97,7 +97,9 @@ def test_kernels_that_are_missing_or_inexact_are_said(monkeypatch):
     assert "The preprocessing kernels do not work: the kernels are missing: build them." in "\n".join(
         doctor.report()["warnings"]
     )
-    monkeypatch.setattr(host, "check", lambda: host.KernelCheck("avx2", 1, exact=False, milliseconds=1.0))
+    monkeypatch.setattr(
+        host, "check", lambda: host.KernelCheck("avx2", 1, jpeg=True, exact=False, milliseconds=1.0)
+    )
     assert "other bytes than the reference" in doctor.text(doctor.report())
 
 

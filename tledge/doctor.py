@@ -122,8 +122,9 @@ def text(found: dict[str, Any]) -> str:
     lines.append(f"GPU: {', '.join(gpus)}{driver}" if gpus else f"no GPU: {found['gpu']['reason']}")
     lines.append(f"TensorRT: {found['tensorrt'] or 'not installed'}")
     kernels = found["kernels"]
+    jpeg = "libjpeg-turbo" if kernels["jpeg"] else "Pillow (built without libjpeg-turbo's development files)"
     lines += [
-        f"preprocessing kernels: {kernels['instruction_set']}, exact"
+        f"preprocessing kernels: {kernels['instruction_set']}, exact; JPEG by {jpeg}"
         if kernels["works"]
         else kernels["reason"],
         "",
@@ -215,9 +216,14 @@ def _kernels() -> dict[str, Any]:
         check = host.check()
     except TledgeError as error:
         reason = ": ".join(filter(None, (error.message, error.hint)))
-        return {"works": False, "instruction_set": None, "reason": reason}
+        return {"works": False, "instruction_set": None, "jpeg": False, "reason": reason}
     wrong = None if check.exact else "they give other bytes than the reference on this CPU; please report it"
-    return {"works": check.exact, "instruction_set": check.instruction_set, "reason": wrong}
+    return {
+        "works": check.exact,
+        "instruction_set": check.instruction_set,
+        "jpeg": check.jpeg,
+        "reason": wrong,
+    }
 
 
 def _gpu() -> dict[str, Any]:

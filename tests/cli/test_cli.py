@@ -58,7 +58,9 @@ def test_inspect_answers_in_text_and_in_one_json_document(
     assert "every hash is right" in out
     code, out, err = run("inspect", bundle, "--json", capsys=capsys)
     assert (code, err) == (0, "")
-    assert json.loads(out)["labels"] == ["cat", "dog"]
+    document = json.loads(out)
+    assert document["labels"] == ["cat", "dog"]
+    assert document["preprocessing"] is None
 
 
 def test_a_changed_byte_is_exit_6_and_names_the_file(

@@ -53,7 +53,7 @@ def test_all_eight_orientations(turned: int, kind: str, order: str) -> None:
     data = encode(pixels, kind, exif=exif(turned, order))
     with Image.open(io.BytesIO(data)) as opened:
         same(data, np.asarray(ImageOps.exif_transpose(opened).convert("RGB")))
-    stored = decode.image(data, exif=False)
+    stored = decode.image(data, spec=Spec(decode=Decode(exif=False)))
     assert stored.shape == pixels.shape
     with Image.open(io.BytesIO(data)) as opened:
         np.testing.assert_array_equal(decode.pil(opened), decode.image(data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import shutil
 import struct
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.data.images import many_scans
+from tledge.data import decode
 from tledge.preprocess import Box, Crop, Decode, Spec, native, preprocessor
+from tledge.preprocess.geometry import window
 from tledge.preprocess.golden import picture
 
 pytestmark = pytest.mark.skipif(
@@ -103,6 +106,74 @@ def test_real_photographs(shared_data: Path) -> None:
         data = file.read_bytes()
         tensor = kernels.jpeg(data)
         assert tensor is None or np.array_equal(tensor, kernels(whole(data)))
+
+
+def drafted(data: bytes, spec: Spec) -> np.ndarray:
+    """Return what Pillow decodes at the size of its `thumbnail`, whose draft has the gap that "fast" has."""
+    opened = Image.open(io.BytesIO(data))
+    place = window(spec.geometry, *opened.size)
+    opened.draft(None, (2 * place.resized_width, 2 * place.resized_height))
+    return np.asarray(opened.convert("RGB"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 900),
+    st.integers(1, 900),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from(["RGB", "RGB", "L"]),
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(1, 100),
+    st.floats(0.05, 1),
+)
+def test_fast_is_a_draft_by_pillow(
+    height: int,
+    width: int,
+    subsampling: int,
+    mode: str,
+    progressive: bool,
+    restart: int,
+    resize: int,
+    part: float,
+) -> None:
+    options = {"subsampling": subsampling} if mode == "RGB" else {}
+    data = encoded(
+        photograph(height, width, mode), progressive=progressive, restart_marker_rows=restart, **options
+    )
+    side = max(1, int(part * resize))
+    spec = Spec(Crop(resize, (side, resize)), Decode(jpeg="fast"))
+    kernels = preprocessor(spec)
+    expected = kernels(drafted(data, spec))
+    assert np.array_equal(kernels.jpeg(data), expected)
+    assert np.array_equal(kernels(decode.image(data, spec=spec)), expected)
+
+
+@pytest.mark.parametrize("sampling", ["1x1", "2x1", "1x2", "2x2", "4x1", "1x4", "4x2", "2x4", "3x1"])
+@pytest.mark.parametrize("scans", [[], ["-progressive"], ["-restart", "1"], ["-rgb"]])
+def test_fast_of_every_subsampling(tmp_path: Path, sampling: str, scans: list[str]) -> None:
+    if shutil.which("cjpeg") is None:
+        pytest.skip("cjpeg is not installed")
+    photograph(613, 857).save(tmp_path / "image.ppm")
+    command = ["cjpeg", "-quality", "80", "-sample", sampling, *scans, tmp_path / "image.ppm"]
+    data = subprocess.run(command, check=True, capture_output=True).stdout
+    for resize, size in ((153, (120, 153)), (76, (20, 31)), (38, (38, 38)), (90, (2, 80)), (30, (1, 30))):
+        spec = Spec(Crop(resize, size), Decode(jpeg="fast"))
+        kernels = preprocessor(spec)
+        assert np.array_equal(kernels.jpeg(data), kernels(drafted(data, spec)))
+
+
+def test_fast_of_a_turned_image() -> None:
+    """Turned images are decoded by Pillow, at the scale that their upright size asks for."""
+    stored = photograph(400, 800)
+    spec = Spec(Box((200, 50)), Decode(jpeg="fast"))
+    kernels = preprocessor(spec)
+    data = encoded(stored, exif=exif(6))
+    assert decode.image(data, spec=spec).shape == (400, 200, 3)
+    assert kernels.jpeg(data) is None
+    assert decode.image(encoded(stored), spec=spec).shape == (400, 800, 3)
+    ignored = dataclasses.replace(spec, decode=Decode(jpeg="fast", exif=False))
+    assert decode.image(data, spec=ignored).shape == (400, 800, 3)
 
 
 def exif(orientation: int, order: str = "<") -> bytes:

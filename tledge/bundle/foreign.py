@@ -13,6 +13,7 @@ from tledge.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from tledge.preprocess import Spec
+    from tledge.preprocess.spec import Jpeg
 
 # The keys under which tledge's own export keeps them in an ONNX file's metadata_props.
 LABELS_KEY, SPEC_KEY = "tledge.labels", "tledge.preprocess"
@@ -41,6 +42,7 @@ def import_onnx(
     labels: Path | None,
     spec: Path | None,
     open_graph: Callable[[Path], Ports],
+    decode: Jpeg | None = None,
     force: bool = False,
 ) -> Bundle:
     """Make the bundle `out` of the classifier `model` and return it. Nothing is at `out` if this fails.
@@ -51,6 +53,7 @@ def import_onnx(
         labels: Class names, one a line; None: those in the file's own metadata.
         spec: A `preprocess.json`; None: the one in the file's own metadata.
         open_graph: Opens the graph with a backend, refusing what cannot run or is no image classifier.
+        decode: How JPEGs are decoded; None: as the spec says.
         force: Replace a bundle that is in the way.
 
     Raises:
@@ -69,6 +72,8 @@ def import_onnx(
         hint = "Give --spec FILE: docs/preprocessing.md tells how to write one for your training code."
         raise InputError(f"{model} does not say how its images are preprocessed", hint=hint, path=model)
     parsed = Spec.from_json(text, path=str(spec or model))
+    if decode is not None:
+        parsed = parsed.with_jpeg(decode)
     ports = open_graph(model)
     _check_fit(ports, names, parsed, model)
     bundle = Bundle.create(out, force=force)
@@ -76,7 +81,8 @@ def import_onnx(
         writer.put("labels.txt", "".join(f"{name}\n" for name in names).encode())
         writer.put("preprocess.json", parsed.to_json().encode())
         writer.put("fp32.onnx", data)
-        settings = {"model": str(model), "labels": labels and str(labels), "spec": spec and str(spec)}
+        given = {"model": model, "labels": labels, "spec": spec, "decode": decode}
+        settings = {name: value and str(value) for name, value in given.items()}
         writer.commit("import", settings=settings)
         return writer.finish()
 

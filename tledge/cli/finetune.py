@@ -28,6 +28,11 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--lr", type=float, help="Learning rate of the head.")
 @click.option("--image-size", type=int, help="Side of the input, pixels; default: the backbone's own.")
+@click.option(
+    "--decode",
+    type=click.Choice(["exact", "fast"]),
+    help="fast: JPEGs far larger than the input are decoded at a part of their size; other bits.",
+)
 @click.option("--seed", type=int, help="The same seed gives the same bits on a CPU.")
 @click.option("--workers", type=int, help="Threads that read and decode; they do not change the result.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")

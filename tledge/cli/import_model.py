@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tledge.cli.options import FilePath, Output, stage_answer, subcommand
+
+if TYPE_CHECKING:
+    from tledge.preprocess.spec import Jpeg
 
 
 @subcommand("import")
@@ -15,9 +19,20 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("-o", "--out", type=FilePath, required=True, help="Where the bundle goes, NAME.tledge.")
 @click.option("--labels", type=FilePath, help="Class names, one a line; default: the model's own metadata.")
 @click.option("--spec", type=FilePath, help="preprocess.json; default: the model's own metadata.")
+@click.option(
+    "--decode",
+    type=click.Choice(["exact", "fast"]),
+    help="fast: JPEGs far larger than the input are decoded at a part of their size; other bits.",
+)
 @click.option("--force", is_flag=True, help="Replace a finished bundle that is in the way.")
 def command(
-    output: Output, model: Path, out: Path, labels: Path | None, spec: Path | None, force: bool
+    output: Output,
+    model: Path,
+    out: Path,
+    labels: Path | None,
+    spec: Path | None,
+    decode: Jpeg | None,
+    force: bool,
 ) -> None:
     """Make a bundle out of MODEL.onnx, an image classifier trained elsewhere. Needs no torch."""
     from tledge.bundle.foreign import import_onnx
@@ -29,6 +44,7 @@ def command(
         out,
         labels=labels,
         spec=spec,
+        decode=decode,
         open_graph=lambda path: open_session(path, "onnxruntime"),
         force=force,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from tledge.bundle import Bundle
 from tledge.cli.options import FilePath, Output, columns, ledger, subcommand
 from tledge.errors import BundleError
+from tledge.preprocess.words import in_words
 
 if TYPE_CHECKING:
     from tledge.quantization.layers import LayerView
@@ -39,6 +41,7 @@ def command(output: Output, bundle: Path, verify: bool, layers: bool) -> None:
         "state": opened.state,
         "verified": verify,
         "labels": list(opened.labels) if opened.has("labels.txt") else [],
+        "preprocessing": json.loads(opened.spec.to_json()) if opened.has("preprocess.json") else None,
         "variants": list(opened.variants),
         "files": {name: asdict(opened.manifest.files[name]) for name in opened.names},
         "settings": opened.settings,
@@ -97,6 +100,7 @@ def _text(bundle: Bundle, *, verified: bool) -> str:
     lines = [
         f"{bundle.path}: {bundle.state}, {len(bundle.names)} files, {total / 2**20:.1f} MiB; {checked}",
         f"labels ({len(labels)}): {shown}",
+        f"preprocessing: {in_words(bundle.spec) if bundle.has('preprocess.json') else 'none'}",
         f"eval images: {len(images)}; train images on record: {len(bundle.train_files())}",
         "",
         columns(

@@ -30,7 +30,7 @@ def command(output: Output, bundle: Path, image: Path, out: Path, using: str) ->
     spec = Bundle.open(bundle).spec
     with explained(image):
         data = image.read_bytes()
-    pixels = decode.image(data, exif=spec.decode.exif, name=str(image))
+    pixels = decode.image(data, spec=spec, name=str(image))
     if using == "cuda":
         from tledge.cuda.preprocessor import CudaPreprocessor
 

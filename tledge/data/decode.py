@@ -74,12 +74,13 @@ class Readable(Protocol):
         """Return the bytes of the image file."""
 
 
-def image(data: bytes, *, exif: bool = True, name: str = "") -> Pixels:
+def image(data: bytes, *, spec: Spec | None = None, name: str = "") -> Pixels:
     """Return the pixels of an image file: uint8, height x width x 3, red first, packed, maybe read-only.
 
     Args:
         data: the bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF file.
-        exif: whether the EXIF orientation is applied.
+        spec: says whether the EXIF orientation is applied, and whether a large JPEG may be decoded at a part
+            of its size. Without it: yes, and no.
         name: the file's name, for messages.
 
     Raises:
@@ -87,7 +88,12 @@ def image(data: bytes, *, exif: bool = True, name: str = "") -> Pixels:
             message names the file.
         MachineError: this Pillow was built without the format.
     """
-    return pil(open_image(data, name), exif=exif, name=name)
+    opened = open_image(data, name)
+    if spec is None:
+        return pil(opened, name=name)
+    if spec.decode.jpeg == "fast" and opened.format in ("JPEG", "MPO"):
+        _shrink(opened, spec)
+    return pil(opened, exif=spec.decode.exif, name=name)
 
 
 def pil(image: Image, *, exif: bool = True, name: str = "") -> Pixels:
@@ -112,7 +118,7 @@ def tensor(data: bytes, prepare: Preprocessor, *, name: str = "") -> npt.NDArray
     straight = prepare.jpeg(data)
     if straight is not None:
         return straight
-    return prepare(image(data, exif=prepare.spec.decode.exif, name=name))
+    return prepare(image(data, spec=prepare.spec, name=name))
 
 
 def stream(
@@ -120,15 +126,14 @@ def stream(
 ) -> Iterator[tuple[int, Pixels]]:
     """Yield (index, pixels) of each sample, in order, read and decoded ahead by threads.
 
-    `spec` says whether EXIF orientation is applied (without it: yes). At most `ahead` images wait in memory.
+    `spec` is as for `image`. At most `ahead` images wait in memory.
 
     Raises:
         InputError: an image cannot be read; at the place of that image, naming it.
     """
-    exif = spec is None or spec.decode.exif
 
     def read(sample: Readable) -> Pixels:
-        return image(sample.read(), exif=exif, name=sample.name)
+        return image(sample.read(), spec=spec, name=sample.name)
 
     yield from enumerate(ordered(read, samples, workers=workers, ahead=ahead))
 
@@ -185,6 +190,17 @@ def _check_size(opened: Image, name: str) -> None:
         )
     if width < 1 or height < 1:
         raise InputError(f"{name} has no pixels: {width} x {height}", hint=_REPLACE, path=name)
+
+
+def _shrink(opened: Image, spec: Spec) -> None:
+    """Have a JPEG decoded at the part of its size that the spec allows, by libjpeg as in the kernels."""
+    from tledge.preprocess.geometry import jpeg_scale
+
+    width, height = opened.size
+    turned = spec.decode.exif and turn(opened) > 4  # 5 to 8 change width and height
+    scale = jpeg_scale(spec, *((height, width) if turned else (width, height)))
+    if scale > 1:
+        opened.draft(None, (width // scale, height // scale))
 
 
 def load(opened: Image, name: str) -> None:

@@ -43,7 +43,8 @@ class Preprocessor(Protocol):
     def jpeg(self, data: bytes, out: Tensor | None = None, stamps: list[int] | None = None) -> Tensor | None:
         """Return the tensor of a JPEG file's bytes, decoding only what the crop needs, with the usual bits.
 
-        None where that cannot be done (another format, CMYK, turned by EXIF, damaged...): decode it whole.
+        None where that cannot be done (another format, CMYK, turned by EXIF, damaged...): decode it by
+        `tledge.data.decode.image`, which knows what the spec says of decoding.
         To `stamps`, where given, goes the time (time.perf_counter_ns) at which decoding ended.
         """
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tledge.errors import InputError, MachineError
 from tledge.preprocess.frames import FORMATS, SITINGS, Frame, plane_shapes
-from tledge.preprocess.geometry import window
+from tledge.preprocess.geometry import jpeg_scale, window
 from tledge.preprocess.golden import CASES, FRAME_SPEC, FRAMES_GOLDEN, GOLDEN, golden_frames, picture
 from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
 from tledge.preprocess.native import FILTERS, CFrame, CGeometry, instruction_set, instruction_sets, library
@@ -73,9 +73,9 @@ class HostPreprocessor:
         """Return the tensor of a JPEG file's bytes, decoding only the rows and columns under the crop.
 
         None where the kernels do not take the file on (another format, CMYK, turned by EXIF, damaged, larger
-        than 100 megapixels) or were built without libjpeg-turbo: decode it whole then, for the same bits or
-        a message that says what is wrong. To `stamps` goes the time (time.perf_counter_ns) at which decoding
-        ended.
+        than 100 megapixels) or were built without libjpeg-turbo: `tledge.data.decode.image` then gives the
+        same bits or a message that says what is wrong. To `stamps` goes the time (time.perf_counter_ns) at
+        which decoding ended.
         """
         width, height = ctypes.c_int32(), ctypes.c_int32()
         size = ctypes.byref(width), ctypes.byref(height)
@@ -83,11 +83,19 @@ class HostPreprocessor:
             return None
         if width.value * height.value > LARGEST_JPEG:
             return None
-        plan = self._plan(width.value, height.value)
+        scale = jpeg_scale(self.spec, width.value, height.value)
+        plan = self._plan(-(-width.value // scale), -(-height.value // scale))
         result = check_out(out, self.spec.shape, self.spec.dtype)
         decoded = None if stamps is None else ctypes.c_int64()
         code = self._library.tledge_run_jpeg(
-            plan.pointer, self._table.pointer, data, len(data), result.ctypes.data, self.threads, decoded
+            plan.pointer,
+            self._table.pointer,
+            data,
+            len(data),
+            scale,
+            result.ctypes.data,
+            self.threads,
+            decoded,
         )
         if code == UNSUPPORTED:
             return None
@@ -270,12 +278,14 @@ class KernelCheck:
     Attributes:
         instruction_set: the one in use, such as "avx512-vnni".
         threads: processors that this process may use.
+        jpeg: whether they decode JPEGs; without libjpeg-turbo Pillow does, to the same bits.
         exact: whether the kernels gave the golden bytes.
         milliseconds: how long it took.
     """
 
     instruction_set: str
     threads: int
+    jpeg: bool
     exact: bool
     milliseconds: float
 
@@ -298,4 +308,5 @@ def check() -> KernelCheck:
     exact = digest.hexdigest() == GOLDEN and frames.hexdigest() == FRAMES_GOLDEN
     milliseconds = 1000 * (time.perf_counter() - begun)
     threads = len(os.sched_getaffinity(0))
-    return KernelCheck(instruction_set(), threads, exact, milliseconds)
+    jpeg = bool(library().tledge_jpeg_available())
+    return KernelCheck(instruction_set(), threads, jpeg, exact, milliseconds)

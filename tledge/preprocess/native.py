@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tledge.errors import InputError, MachineError
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 LIBRARY = Path(__file__).parents[1] / "_lib" / "libtledge_kernels.so"
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
@@ -82,7 +82,7 @@ def library() -> ctypes.CDLL:
         "tledge_jpeg_size": (c_int, [c_char_p, c_int64, c_int, POINTER(c_int32), POINTER(c_int32)]),
         "tledge_run_jpeg": (
             c_int,
-            [c_void_p, c_void_p, c_char_p, c_int64, c_void_p, c_int, POINTER(c_int64)],
+            [c_void_p, c_void_p, c_char_p, c_int64, c_int, c_void_p, c_int, POINTER(c_int64)],
         ),
         "tledge_normalise": (c_int, [c_int, c_void_p, c_void_p, c_int64, c_int, POINTER(c_int32), c_void_p]),
         "tledge_topk": (c_int, [c_void_p, c_int, c_int64, c_int, c_int, c_void_p, c_void_p]),

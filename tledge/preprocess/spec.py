@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,6 +25,7 @@ Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Layout = Literal["NCHW", "NHWC"]
 DType = Literal["float32", "float16", "int8", "uint8"]
 Anchor = Literal["centre", "top-left"]
+Jpeg = Literal["exact", "fast"]
 
 INTEGER_RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
@@ -41,13 +42,17 @@ class Decode:
     Attributes:
         colour: the order of the tensor's channels.
         exif: whether the orientation in the image's EXIF data is applied before anything else.
+        jpeg: "exact", all pixels; or "fast", a JPEG that is far larger than it is resized to is decoded at a
+            half, a quarter or an eighth of its size (`geometry.jpeg_scale`), which gives other bits.
     """
 
     colour: Colour = "rgb"
     exif: bool = True
+    jpeg: Jpeg = "exact"
 
     def __post_init__(self) -> None:
         choice(self.colour, get_args(Colour), "decode.colour")
+        choice(self.jpeg, get_args(Jpeg), "decode.jpeg")
         if not isinstance(self.exif, bool):
             raise InputError(f"decode.exif is {self.exif!r}", hint="it is true or false")
 
@@ -192,6 +197,10 @@ class Spec:
             raise InputError(f"scale is {self.scale}", hint="it must be above 0")
         whole(self.zero_point, "zero_point", *bounds)
 
+    def with_jpeg(self, how: Jpeg) -> Spec:
+        """Return this specification with `decode.jpeg` set."""
+        return replace(self, decode=replace(self.decode, jpeg=how))
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the tensor."""
@@ -211,9 +220,13 @@ class Spec:
     def to_json(self) -> str:
         """Return the text of preprocess.json: the same spec always gives the same bytes."""
         kind = next(name for name, cls in _KINDS.items() if type(self.geometry) is cls)
+        decode = vars(self.decode)
+        if self.decode.jpeg == "exact":
+            # It was not written before there was a choice, and must not change the hash of what it does not.
+            decode = {name: value for name, value in decode.items() if name != "jpeg"}
         document = {
             "schema": SCHEMA,
-            "decode": vars(self.decode),
+            "decode": decode,
             "geometry": {"kind": kind, **vars(self.geometry)},
             "filter": self.filter,
             "mean": self.mean,

@@ -74,9 +74,10 @@ class Gallery:
     def _thumbnail(self, image: EvalImage) -> tuple[str, int, int]:
         from PIL import Image
 
-        exif = self.evidence.bundle.spec.decode.exif if self.evidence.bundle.has("preprocess.json") else True
+        bundle = self.evidence.bundle
+        spec = bundle.spec if bundle.has("preprocess.json") else None
         try:
-            pixels = decode.image(self.evidence.bundle.read(image.file), exif=exif, name=image.name)
+            pixels = decode.image(bundle.read(image.file), spec=spec, name=image.name)
         except InputError:
             return "", THUMBNAIL, THUMBNAIL
         small = Image.fromarray(pixels)

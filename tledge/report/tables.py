@@ -7,7 +7,8 @@ from typing import Any
 
 from tledge.bundle import Bundle, Row
 from tledge.evaluation.paired import Comparison, compare
-from tledge.preprocess import Box, Crop, Spec
+from tledge.preprocess import Spec
+from tledge.preprocess.words import in_words
 from tledge.report.evidence import Evidence
 from tledge.report.text import clean, plural, value
 
@@ -74,7 +75,7 @@ def facts(evidence: Evidence) -> tuple[Fact, ...]:
             Fact(f"{len(evidence.labels)} classes", shown + (f" and {rest} more" if rest > 0 else ""))
         )
     if bundle.has("preprocess.json"):
-        found += [Fact("input", _tensor(bundle.spec)), Fact("preprocessing", _geometry(bundle.spec))]
+        found += [Fact("input", _tensor(bundle.spec)), Fact("preprocessing", in_words(bundle.spec))]
     variants = [f"{name} ({size(bundle, f'{name}.onnx')})" for name in bundle.variants]
     found.append(Fact("variants", ", ".join(variants) or "none yet"))
     if trained:
@@ -94,22 +95,6 @@ def _tensor(spec: Spec) -> str:
 
 def _triple(values: tuple[float, ...]) -> str:
     return f"{values[0]:g}" if len(set(values)) == 1 else ", ".join(f"{number:g}" for number in values)
-
-
-def _geometry(spec: Spec) -> str:
-    height, width = spec.size
-    exif = "EXIF orientation applied" if spec.decode.exif else "EXIF orientation ignored"
-    how = f"{spec.filter}, {spec.decode.colour.upper()}, {exif}"
-    if isinstance(spec.geometry, Crop):
-        resize = spec.geometry.resize
-        first = (
-            f"shorter side to {resize}"
-            if isinstance(resize, int)
-            else f"resized to {resize[0]} × {resize[1]}"
-        )
-        return f"{first}, centre crop {height} × {width}; {how}"
-    kind = "squashed" if isinstance(spec.geometry, Box) else "letterboxed"
-    return f"{kind} to {height} × {width}; {how}"
 
 
 def lines(evidence: Evidence) -> tuple[Line, ...]:

@@ -158,14 +158,13 @@ class Model:
         """Return the decoded image, uint8 H x W x 3 RGB, or the frame. InputError: it cannot be read."""
         from tledge.data import decode
 
-        exif = self.spec.decode.exif
         if isinstance(image, (np.ndarray, Frame)):
             return image
         if isinstance(image, bytes):
-            return decode.image(image, exif=exif)
+            return decode.image(image, spec=self.spec)
         if isinstance(image, (str, os.PathLike)):
-            return decode.image(read_file(Path(image)), exif=exif, name=str(image))
-        return decode.pil(image, exif=exif)
+            return decode.image(read_file(Path(image)), spec=self.spec, name=str(image))
+        return decode.pil(image, exif=self.spec.decode.exif)
 
     def tensor(self, pixels: Sequence[NDArray[np.uint8] | Frame]) -> NDArray[Any]:
         """Return the input tensor of decoded images: N x C x H x W in the spec's dtype."""

@@ -91,6 +91,11 @@ def finetune(
 def network_of(settings: FinetuneSettings, classes: tuple[str, ...]) -> tuple[Network, Spec]:
     """Return the network that training starts from, and its spec."""
     torch.manual_seed(settings.seed)
+    network, spec = _begun(settings, classes)
+    return network, spec if settings.decode is None else spec.with_jpeg(settings.decode)
+
+
+def _begun(settings: FinetuneSettings, classes: tuple[str, ...]) -> tuple[Network, Spec]:
     if settings.from_bundle is None:
         return create(
             settings.backbone,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from tledge.errors import UsageError, nearest
+from tledge.preprocess.spec import Jpeg
 
 METHODS = ("finetune", "probe")
 FREEZES = ("none", "backbone")
 DEVICES = ("auto", "cpu", "cuda")
+DECODES = get_args(Jpeg)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class FinetuneSettings:
     head: str = "linear"  # all that pooled features of a pretrained network need
     pool: str = "avg"  # what the weights were trained with
     image_size: int | None = None  # what the weights were trained with
+    decode: Jpeg | None = None  # exact; or what the bundle of --from has: it changes bits, so it is asked for
     epochs: int | None = None  # 8, more where that is less than 300 steps, 30 at most
     batch_size: int = 32  # enough steps on a small set; larger ones gain no speed on a CPU
     lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, at a batch of 32
@@ -48,6 +51,8 @@ class FinetuneSettings:
             if getattr(self, name) not in known:
                 hint = nearest(getattr(self, name), known)
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}", hint=hint)
+        if self.decode is not None and self.decode not in DECODES:
+            raise UsageError(f"unknown decode {self.decode!r}", hint=nearest(self.decode, DECODES))
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),
