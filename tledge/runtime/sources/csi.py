@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from tledge.errors import InputError, MachineError, TledgeError
@@ -104,7 +105,8 @@ class Pipeline:
             process.wait()
 
     def _frames(self, said: _Said, pipe: io.FileIO) -> Generator[Shot, None, None]:
-        layout, stream = self._caps(said)
+        caps = self._caps(said)
+        layout, stream = layout_of(caps, self.name), colour_of(caps)
         colour = settled(self.name, layout.format, self.colour, stream, UNSTATED)
         words = [f"{layout.width} x {layout.height}", layout.format, says(self.colour, stream, UNSTATED)]
         self.note(f"{self.name}: GStreamer, {', '.join(filter(None, words))}")
@@ -112,7 +114,7 @@ class Pipeline:
         while (data := filled(pipe, layout.size, self.name)) is not None:
             yield Shot(self.name, number, layout.frame(data, colour))
             number += 1
-            if not said.caps.empty() and self._caps(said) != (layout, stream):
+            if said.others(caps):
                 raise InputError(
                     f"{self.name} changed its frames after {number} of them",
                     hint="Run it again, with --size and --rate, which keep them as they are.",
@@ -120,7 +122,7 @@ class Pipeline:
                 )
         raise said.error(self.name, number)
 
-    def _caps(self, said: _Said) -> tuple[Layout, Colour]:
+    def _caps(self, said: _Said) -> str:
         try:
             caps = said.caps.get(timeout=STARTING)
         except queue.Empty:
@@ -131,7 +133,7 @@ class Pipeline:
             ) from None
         if caps is None:
             raise said.error(self.name, 0)
-        return layout_of(caps, self.name), colour_of(caps)
+        return caps
 
 
 class _Said:
@@ -148,21 +150,30 @@ class _Said:
             thread.start()
 
     def _read_caps(self) -> None:
-        for line in self._process.stdout or ():
-            if "GstFdSink" in line and "sink: caps = " in line:
-                self.caps.put(line.partition("caps = ")[2].strip())
+        with self._process.stdout or nullcontext(()) as lines:
+            for line in lines:
+                if "GstFdSink" in line and "sink: caps = " in line:
+                    self.caps.put(line.partition("caps = ")[2].strip())
         self.caps.put(None)
 
     def _read_errors(self) -> None:
-        for line in self._process.stderr or ():
-            if re.search("error|erroneous", line, re.IGNORECASE) and len(self._errors) < 20:
-                self._errors.append(line.strip())
+        with self._process.stderr or nullcontext(()) as lines:
+            for line in lines:
+                if re.search("error|erroneous", line, re.IGNORECASE) and len(self._errors) < 20:
+                    self._errors.append(line.strip())
+
+    def others(self, caps: str) -> bool:
+        """Tell whether other caps came since. The end is none: frames may still be in the pipe."""
+        while not self.caps.empty():
+            if self.caps.get() not in (caps, None):
+                return True
+        return False
 
     def error(self, name: str, frames: int) -> TledgeError:
         """Return why the pipeline ended."""
         for thread in self._threads:
             thread.join(STOPPING)
-        said = self._errors[0] if self._errors else "it said nothing"
+        said = self._errors[0] if self._errors else "its stream is over"
         missing = re.search(r'no element "(\S+)"', said)
         if missing:
             return MachineError(

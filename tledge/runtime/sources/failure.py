@@ -28,6 +28,8 @@ def explained(error: Exception, name: str, *, opening: bool, frames: int = 0) ->
     """
     number = getattr(error, "errno", None)
     said = getattr(error, "strerror", None) or str(error)
+    if _timed_out(error):
+        said = "nothing came in time"
     remote = "://" in name
     device = name.startswith("/dev/")
     after = "" if opening else f" after {frames} frames"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp")
 # Seconds to wait for a server, or for its next packet.
 TIMEOUT = 5.0
-# Shown as they come: RTP over TCP (over UDP a lost packet damages the picture), no reordering buffer.
+# RTP over TCP, since over UDP a lost packet damages the picture. What libav reads to find out what the stream
+# is is not shown afterwards: a camera's first second is not wanted late.
 LIVE_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
 
 
