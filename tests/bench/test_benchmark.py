@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,10 +24,12 @@ from tledge.bench import (
     power,
     queries,
     sampling,
+    scenarios,
     state,
     validity,
 )
 from tledge.bench.load import Recording, Rules
+from tledge.bench.percentiles import PERCENTILES, allowed_over
 from tledge.bench.scenarios import settings
 from tledge.bundle import Bundle
 from tledge.errors import BundleError, InputError, MachineError, UsageError
@@ -150,6 +153,20 @@ def test_a_slow_backend_is_reported_in_its_stage(model):
 # --- scenarios ---
 
 
+def test_how_many_queries_a_run_makes_at_least():
+    def least(scenario: str, per_query: int) -> int:
+        asked = {"rate": 5.0, "budget_ms": 5.0} if scenario == "server" else {}
+        return settings(scenario, **asked).queries(per_query)
+
+    assert [least("single-stream", size) for size in (1, 8, 64)] == [1024, 128, 64]
+    assert [least("multi-stream", size) for size in (4, 8, 16)] == [1324, 662, 662]
+    assert [least("offline", size) for size in (1, 4, 64, 5000)] == [1024, 256, 16, 1]
+    assert least("server", 1) == 1024
+    for headline, queries_needed in scenarios.NEEDED.items():
+        fraction = PERCENTILES[headline]
+        assert allowed_over(queries_needed, fraction) == 1 > allowed_over(queries_needed - 1, fraction)
+
+
 @pytest.fixture
 def short(monkeypatch):
     quick.make(monkeypatch)
@@ -242,6 +259,18 @@ def test_a_busy_loop_beside_makes_a_run_not_valid(bundle, short):
     assert not result["valid"]
     assert any("other processes kept" in reason for reason in result["reasons"])
     assert result["environment"]["other_load_cpus"] > validity.OTHER_LOAD_CPUS
+
+
+def test_an_engine_has_a_size_of_its_own(bundle, model, monkeypatch):
+    monkeypatch.setattr(benchmark, "library", lambda backend: backend)
+    plan = SimpleNamespace(plan_bytes=3 * 2**20)
+    monkeypatch.setattr(
+        benchmark, "engine_here", lambda *which: plan if which[1:] == ("tensorrt", "fp32") else None
+    )
+    engine = dataclasses.replace(model, session=dataclasses.replace(model.session, backend="tensorrt"))
+    graph = bundle.file("fp32.onnx").stat().st_size / 2**20
+    assert benchmark._sizes_mib(bundle, engine) == (graph, 3)
+    assert benchmark._sizes_mib(bundle, model) == (graph, None)
 
 
 # --- accuracy ---

@@ -48,7 +48,7 @@ def test_a_budget_is_a_gate(bundle, capsys):
 
 
 def test_a_run_that_is_not_valid_is_exit_7_unless_forced(bundle, capsys):
-    words = (bundle, *QUICK, "--batch", "64", "--duration", "0.01")
+    words = (bundle, *QUICK, "--batch", "64", "--duration", "0.001")
     code, found = run(*words, capsys=capsys)
     assert (code, found["valid"]) == (7, False)
     assert found["reasons"][0].startswith("too few queries")

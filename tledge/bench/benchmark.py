@@ -26,6 +26,10 @@ from tledge.bench.validity import Measured
 from tledge.bundle import Bundle
 from tledge.errors import UsageError
 from tledge.progress import Progress
+from tledge.runtime import Model
+from tledge.runtime.backends import ENGINES
+from tledge.runtime.tensorrt import engine_here
+from tledge.runtime.tensorrt_library import load as library
 
 NOISE_SECONDS = noise.SECONDS  # of the machine's noise test, shared by the candidates
 LEAST_NOISE_SECONDS = 0.25
@@ -96,7 +100,7 @@ def run(
             model=subject.model,
             data_sha256=found.sha256,
             cold_start=starts[id(subject.model)],
-            size=len(bundle.read(f"{subject.model.variant}.onnx")),
+            sizes_mib=_sizes_mib(bundle, subject.model),
         )
         for one, subject in zip(measured, subjects, strict=True)
     ]
@@ -124,6 +128,14 @@ def _cold_starts(bundle: Bundle, subjects: Sequence[Subject], image: bytes) -> d
         )
         for key, model in {id(subject.model): subject.model for subject in subjects}.items()
     }
+
+
+def _sizes_mib(bundle: Bundle, model: Model) -> tuple[float, float | None]:
+    """Return how large the graph is on disk, and the engine that was built of it, where one runs."""
+    graph = bundle.file(f"{model.variant}.onnx").stat().st_size / 2**20
+    if model.backend not in ENGINES:
+        return graph, None
+    return graph, engine_here(bundle, library(model.backend), model.variant).plan_bytes / 2**20
 
 
 def _judged(bundle: Bundle, measured: Measured, subject: Subject, images: Images) -> Measured:

@@ -22,9 +22,9 @@ def document(
     model: Model,
     data_sha256: str,
     cold_start: cold.ColdStart,
-    size: int,
+    sizes_mib: tuple[float, float | None],
 ) -> dict[str, Any]:
-    """Return the document of a run; `size` is that of the graph's file in bytes."""
+    """Return the document of a run; `sizes_mib` are those of the graph's file and of its engine's."""
     recording, watched = measured.recording, measured.watched
     why_not = reasons(measured)
     times = dict(zip(measured.stages, recording.stages.T, strict=True))
@@ -58,7 +58,8 @@ def document(
         "cold_start_ms": cold_start.total_ms,
         "cold_start_parts_ms": cold_start.parts_ms,
         "peak_memory_mib": cold_start.peak_memory_mib,
-        "graph_mib": size / 2**20,
+        "graph_mib": sizes_mib[0],
+        "engine_mib": sizes_mib[1],
         "joules_per_image": _joules_per_image(measured),
         "environment": state.environment(
             watched.before,

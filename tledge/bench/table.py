@@ -40,11 +40,15 @@ def _run(run: dict[str, Any]) -> str:
         *_energy(run),
         f"cold start   {run['cold_start_ms']:.0f} ms ({parts})",
         f"memory       {run['peak_memory_mib']:.0f} MiB at most in a fresh process",
-        f"graph        {run['graph_mib']:.1f} MiB",
+        f"graph        {run['graph_mib']:.1f} MiB" + _engine(run["engine_mib"]),
         f"machine      {run['environment']['cpu']}, {run['environment']['cores']} cores",
         "VALID" if run["valid"] else "NOT VALID:",
     ]
     return "\n".join([*lines, *(f"  - {reason}" for reason in run["reasons"])])
+
+
+def _engine(mib: float | None) -> str:
+    return "" if mib is None else f", its engine {mib:.1f} MiB"
 
 
 def _row(name: str, times: dict[str, float | None]) -> str:
