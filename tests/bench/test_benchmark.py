@@ -276,21 +276,19 @@ def test_an_engine_has_a_size_of_its_own(bundle, model, monkeypatch):
 # --- accuracy ---
 
 
-def recording_of(images: list[int], answers: list[int]) -> Recording:
-    stamps = np.arange(len(images)) * 1000
-    columns = [np.array(images)[:, None], np.array(answers)[:, None], stamps, stamps, stamps[:, None] + 500]
-    return Recording(*columns, turns=np.zeros(len(images), int))
+def judged(images: list[int], answers: list[int], known: accuracy.Expected) -> accuracy.Accuracy:
+    return accuracy.judge(np.array(images), np.array(answers), known)
 
 
 def test_answers_are_held_against_the_ledgers():
     logits = np.array([[9, 0, 0], [0, 9, 0], [9, 8.95, 0]], np.float32)
     known = accuracy.Expected(np.array([0, 2, 1]), "fp32@onnxruntime", logits)
-    right = accuracy.judge(recording_of([0, 1, 2, 0], [0, 1, 0, 0]), known)
+    right = judged([0, 1, 2, 0], [0, 1, 0, 0], known)
     assert (right.images, right.wrong) == (3, 0)
     assert right.top1 == right.ledger_top1 == pytest.approx(100 / 3)
-    tie = accuracy.judge(recording_of([2], [1]), known)
+    tie = judged([2], [1], known)
     assert (tie.wrong, tie.top1, tie.ledger_top1) == (0, 100, 0)
-    wrong = accuracy.judge(recording_of([0, 1, 2], [1, 2, 2]), known)
+    wrong = judged([0, 1, 2], [1, 2, 2], known)
     assert wrong.wrong == 3
     (reason,) = validity.reasons(measured(accuracy=wrong))
     assert reason == (
@@ -309,7 +307,9 @@ def test_a_run_knows_the_ledgers_answers(tmp_path, short):
     bundle = Bundle.open(bundle.path)
     known = accuracy.expected(bundle, [1, 3], "fp32", "onnxruntime")
     assert known.truth.tolist() == [1, 3]
-    found = bench.run(bundle, duration=0.1, backend="onnxruntime", threads=[1])["accuracy"]
+    asked = {"duration": 0.05, "backend": "onnxruntime", "threads": [1]}
+    found = bench.run(bundle, every_image=True, **asked)["accuracy"]
+    assert found == bench.run(bundle, **asked)["accuracy"]
     assert found == {
         "stage": "fp32@onnxruntime",
         "images": 6,
@@ -500,6 +500,15 @@ def test_no_images(bundle, tmp_path):
 def test_a_variant_that_is_not_there(bundle):
     with pytest.raises(BundleError, match="no variant int8"):
         bench.run(bundle, variant="int8")
+
+
+def test_in_accuracy_mode_every_image_is_answered_and_not_only_the_drawn(bundle, short, monkeypatch):
+    monkeypatch.setattr(candidates, "IMAGES", 2)
+    asked = {"duration": 0.05, "backend": "onnxruntime", "threads": [1], "batch": [4]}
+    assert bench.run(bundle, **asked)["accuracy"]["images"] == 2
+    assert bench.run(bundle, every_image=True, **asked)["accuracy"]["images"] == 6
+    with pytest.raises(UsageError, match="that of the bundle's eval images"):
+        bench.run(bundle, every_image=True, images=[bundles.png(0)], **asked)
 
 
 def test_images_are_drawn_by_seed():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tledge.bench import comparison
 from tledge.bench.load import Recording
+from tledge.errors import InputError
 
 
 def recording(latencies: np.ndarray, turns: np.ndarray | None = None) -> Recording:
@@ -93,3 +95,17 @@ def test_an_earlier_result_widens_the_interval_by_its_own():
     assert p50["ratio"] == 2
     assert p50["high"] == pytest.approx(2 * 1.1 ** np.sqrt(2))
     assert p50["low"] == pytest.approx(2 / 1.1 ** np.sqrt(2))
+
+
+def test_a_result_whose_latencies_make_no_sense_is_no_result(tmp_path):
+    latency = dict.fromkeys(comparison.FIGURES, 3.0)
+    interval = {name: {"low": 2.0, "high": 4.0} for name in comparison.FIGURES}
+    good = {**dict.fromkeys((*comparison.WORDS, "variant", "backend", "threads"), "x")}
+    good |= {"latency_ms": latency, "latency_interval_ms": interval}
+    path = tmp_path / "earlier.json"
+    path.write_text(json.dumps(good))
+    assert comparison.read(path) == [good]
+    for wrong in (0, -1, float("nan"), float("inf"), "3", None):
+        path.write_text(json.dumps({**good, "latency_ms": {**latency, "p99": wrong}}))
+        with pytest.raises(InputError, match="no result of a bench"):
+            comparison.read(path)

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tledge.bench.load import Recording
+from tledge.bench.queries import queries
 from tledge.bundle import Bundle, Row
 from tledge.evaluation.images import of_bundle
 from tledge.evaluation.stage import has_logits, read_logits
+from tledge.runtime import Model
 from tledge.runtime.backends import ENGINES
+
+Positions = NDArray[np.int64]
 
 # A library may add in another order for another batch. Where the ledger's logits of two classes differ by
 # less than this share of the image's whole spread of logits, either answer is taken for the ledger's.
@@ -74,10 +77,10 @@ def scored(bundle: Bundle, variant: str, backend: str) -> Row | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def judge(recording: Recording, known: Expected) -> Accuracy:
-    """Return how right the run's answers are; an image that was answered more than once counts once."""
-    images, first = np.unique(recording.images.ravel(), return_index=True)
-    answers = recording.answers.ravel()[first]
+def judge(images: Positions, answers: Positions, known: Expected) -> Accuracy:
+    """Return how right the answers to `images` (positions in `known`) are; each image counts once."""
+    images, first = np.unique(images.ravel(), return_index=True)
+    answers = answers.ravel()[first]
     truth = known.truth[images]
     top1 = float((answers == truth).mean() * 100)
     if known.logits is None:
@@ -88,3 +91,15 @@ def judge(recording: Recording, known: Expected) -> Accuracy:
     wrong = best - given > TIE * (best - logits.min(axis=1))
     ledger_top1 = float((logits.argmax(axis=1) == truth).mean() * 100)
     return Accuracy(known.stage, len(images), top1, ledger_top1, int(wrong.sum()))
+
+
+def of_every_image(bundle: Bundle, model: Model, per_query: int) -> Accuracy:
+    """Answer every eval image of the bundle once, as MLPerf's accuracy mode does, in queries of that size."""
+    entries = bundle.eval_images()
+    everything = range(len(entries))
+    known = expected(bundle, everything, model.variant, model.backend)
+    answers: list[int] = []
+    for start in everything[::per_query]:
+        files = [bundle.read(entry.file) for entry in entries[start : start + per_query]]
+        answers += queries(model, files, "jpeg")(range(len(files)))[0]
+    return judge(np.arange(len(entries)), np.array(answers), known)

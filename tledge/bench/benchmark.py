@@ -46,6 +46,7 @@ def run(
     images: Sequence[bytes] | None = None,
     compare: Path | None = None,
     whole_grid: bool = False,
+    every_image: bool = False,
     progress: Progress | None = None,
     **asked: Any,
 ) -> dict[str, Any]:
@@ -55,9 +56,10 @@ def run(
     `batch` (images a query; by default the scenario's) is a candidate. Several take turns, and the document
     then holds `runs` and `ratios`. With `whole_grid`, what is not named is every variant, one thread and all
     cores, one image and eight, and the document also holds `grid`. `images` are file contents to use instead
-    of the bundle's own eval images, `compare` is an earlier result, `progress` is told how long it will last,
-    and `asked` are the fields of `Settings`. The document says under `valid` and `reasons` whether to believe
-    it.
+    of the bundle's own eval images; with `every_image` all of those are answered once after the run, and not
+    only those that were drawn are held against the ledger. `compare` is an earlier result, `progress` is told
+    how long it will last, and `asked` are the fields of `Settings`. The document says under `valid` and
+    `reasons` whether to believe it.
 
     Raises:
         UsageError: a setting that makes no sense.
@@ -66,6 +68,10 @@ def run(
     """
     wanted = settings(scenario, **asked)
     earlier = [] if compare is None else comparison.read(compare)
+    if every_image and images is not None:
+        raise UsageError(
+            "accuracy is that of the bundle's eval images", hint="Leave --data or --accuracy out."
+        )
     found = images_of(bundle, images, wanted.seed)
     if whole_grid:
         variant = grid.variants(bundle) if variant == "auto" else variant
@@ -92,7 +98,10 @@ def run(
     subjects = loaded(bundle, who, found.files, wanted.source)
     starts = _cold_starts(bundle, subjects, found.files[0])
     measured = measure(subjects, len(found.files), wanted)
-    measured = [_judged(bundle, one, subject, found) for one, subject in zip(measured, subjects, strict=True)]
+    measured = [
+        _judged(bundle, one, subject, found, every_image)
+        for one, subject in zip(measured, subjects, strict=True)
+    ]
     runs = [
         document(
             one,
@@ -138,13 +147,18 @@ def _sizes_mib(bundle: Bundle, model: Model) -> tuple[float, float | None]:
     return graph, engine_here(bundle, library(model.backend), model.variant).plan_bytes / 2**20
 
 
-def _judged(bundle: Bundle, measured: Measured, subject: Subject, images: Images) -> Measured:
+def _judged(
+    bundle: Bundle, measured: Measured, subject: Subject, images: Images, every_image: bool
+) -> Measured:
     """Return the run with its answers held against the ledger's, where its images are the bundle's own."""
     if images.positions is None:
         return measured
     model = subject.model
+    if every_image and measured.recording.failure is None:
+        return replace(measured, accuracy=accuracy.of_every_image(bundle, model, subject.per_query))
     known = accuracy.expected(bundle, images.positions, model.variant, model.backend)
-    return replace(measured, accuracy=accuracy.judge(measured.recording, known))
+    recording = measured.recording
+    return replace(measured, accuracy=accuracy.judge(recording.images, recording.answers, known))
 
 
 def measure(subjects: Sequence[Subject], images: int, wanted: Settings) -> list[Measured]:

@@ -114,7 +114,10 @@ def read(path: Path) -> list[dict[str, Any]]:
         runs = list(found.get("runs", [found]))
         for run in runs:
             _ = [run[key] for key in (*WORDS, "variant", "backend", "threads", "latency_interval_ms")]
-            _ = [run["latency_ms"][name] + 0.0 for name in FIGURES]
+            times = [run["latency_ms"][name] for name in FIGURES]
+            times += [run["latency_interval_ms"][name][end] for name in FIGURES for end in ("low", "high")]
+            if not all(0 < time < math.inf for time in times):
+                raise ValueError("a latency is not above 0")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", hint=hint, path=path) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:

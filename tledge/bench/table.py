@@ -60,7 +60,7 @@ def _row(name: str, times: dict[str, float | None]) -> str:
 def _accuracy(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return []
-    said = f"top-1        {found['top1']:.2f} % of the {found['images']} images that were drawn"
+    said = f"top-1        {found['top1']:.2f} % of the {found['images']} eval images that were answered"
     if found["stage"] is None:
         return [said + "; the ledger has no such stage to compare with"]
     return [said + f", as in the ledger but for {found['wrong']}"]

@@ -44,6 +44,9 @@ from tledge.errors import LatencyError, UsageError
     is_flag=True,
     help="Every variant, threads and batch: what is on the Pareto front.",
 )
+@click.option(
+    "--accuracy", "every_image", is_flag=True, help="Answer every eval image, and hold it against the ledger."
+)
 @click.option("--data", type=FilePath, help="Images to use instead of the bundle's eval images.")
 @click.option("--force", is_flag=True, help="Report a run that is not valid without failing.")
 def command(
