@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SHARED = Path(os.environ.get("TLEDGE_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 CALIBRATION, LOOK, FLOWERS = 256, 144, 368
 TUNE = 52
-BATCH = 8
+REPAIRS = ("equalisation", "correction", "rounding")
 
 
 def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -41,44 +41,50 @@ def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield images[start : start + size]
 
 
-def with_tledge(variant: Target) -> Callable[[Path, np.ndarray, Path], None]:
-    """Return the worker for one variant: ranges, correction and choice, as `tledge calibrate` does them."""
+def with_tledge(
+    variant: Target, steps: Sequence[str] = REPAIRS, aim: float = 99.0
+) -> Callable[[Path, np.ndarray, Path], None]:
+    """Return the worker for one variant: ranges, then repairs of `steps` until `aim` % should be kept.
+
+    `aim` 0 is ranges alone.
+    """
 
     def work(model_path: Path, images: np.ndarray, out: Path) -> None:
+        from onnx import ModelProto
+
         from tledge.progress import Progress
-        from tledge.quantization import bias
-        from tledge.quantization.build import METHODS, Tune, answers, build
+        from tledge.quantization.build import METHODS, Network, Tune, answers
         from tledge.quantization.calibrate import FITTED
         from tledge.quantization.graph import Graph, load, session
+        from tledge.quantization.images import BATCH
+        from tledge.quantization.ladder import Job, climb
         from tledge.quantization.observe import observe
+        from tledge.quantization.observers import Observer
         from tledge.quantization.placement import place
 
         progress, threads = Progress(), os.cpu_count() or 1
         model = load(model_path.read_bytes())
-        placement = place(Graph(model), variant)
         calibration, held = images[TUNE:], images[:TUNE]
-        observers = observe(
-            model,
-            [placement],
-            batches(calibration, BATCH),
-            total=len(calibration),
-            threads=threads,
-            progress=progress,
-        )
-        corrections = bias.correct(model, placement.layers, calibration[:FITTED], threads=threads)
+
+        def seen(network: ModelProto) -> dict[str, Observer]:
+            placements, count = [place(Graph(network), variant)], len(calibration)
+            stream = batches(calibration, BATCH)
+            return observe(network, placements, stream, total=count, threads=threads, progress=progress)
+
+        observers = seen(model)
         logits = answers(session(model, threads), held)
-        tune = Tune(held, logits.argmax(axis=1), logits)
-        built = build(
-            model,
-            variant,
-            observers,
-            corrections,
-            tune,
+        job = Job(
+            tune=Tune(held, logits.argmax(axis=1), logits),
+            fitting=calibration[:FITTED],
             methods=METHODS["auto"],
+            repair=steps,
+            floating=frozenset(),
+            within=lambda trial: trial.expected >= aim,
             threads=threads,
             progress=progress,
         )
-        out.write_bytes(built.model.SerializeToString())
+        found = climb(Network(model, observers), (variant,), job, lambda other: seen(other.model))
+        out.write_bytes(found.built[variant].model.SerializeToString())
 
     return work
 
@@ -125,20 +131,41 @@ def with_onnxruntime(method: str) -> Callable[[Path, np.ndarray, Path], None]:
     return work
 
 
-def with_nncf(model_path: Path, images: np.ndarray, out: Path) -> None:
-    """NNCF's post-training quantisation with its defaults (fast bias correction)."""
-    import nncf
-    import onnx
+def with_nncf(signed: bool) -> Callable[[Path, np.ndarray, Path], None]:
+    """Return the worker for NNCF's post-training quantisation (fast bias correction).
 
-    data = nncf.Dataset(list(batches(images, 1)), lambda batch: {"images": batch})
-    onnx.save(nncf.quantize(onnx.load(model_path), data, subset_size=len(images)), out)
+    Its defaults are unsigned where no value is negative, which TensorRT does not read; `signed` asks for what
+    it does read.
+    """
+
+    def work(model_path: Path, images: np.ndarray, out: Path) -> None:
+        import nncf
+        import onnx
+        from nncf.quantization.advanced_parameters import (
+            AdvancedQuantizationParameters,
+            QuantizationParameters,
+        )
+
+        parameters = QuantizationParameters(signedness_to_force=True) if signed else None
+        data = nncf.Dataset(list(batches(images, 1)), lambda batch: {"images": batch})
+        quantised = nncf.quantize(
+            onnx.load(model_path),
+            data,
+            subset_size=len(images),
+            advanced_parameters=AdvancedQuantizationParameters(activations_quantization_params=parameters),
+        )
+        onnx.save(quantised, out)
+
+    return work
 
 
 WORKERS: dict[str, tuple[bool, Callable[[Path, np.ndarray, Path], None]]] = {
+    "tledge ranges": (False, with_tledge("int8", aim=0.0)),
     "tledge int8": (False, with_tledge("int8")),
     "tledge int8-cpu": (False, with_tledge("int8-cpu")),
     "onnxruntime min-max": (True, with_onnxruntime("MinMax")),
-    "nncf": (True, with_nncf),
+    "nncf signed": (True, with_nncf(True)),
+    "nncf": (True, with_nncf(False)),
     "onnxruntime entropy": (True, with_onnxruntime("Entropy")),
 }
 
@@ -220,7 +247,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peers", default=sys.executable, help="the peers' Python interpreter")
-    parser.add_argument("--networks", default="efficientnet-lite0,mobilenetv2")
+    parser.add_argument("--networks", default="efficientnet-lite0,efficientnet-lite1,mobilenetv2")
     parser.add_argument("--tools", default=",".join(WORKERS))
     parser.add_argument("--graphs", type=Path, help="a folder with NETWORK.onnx, exported before")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What justifies calib/recipes: every way to find ranges, with and without correction, on real networks.
+"""What justifies calib/recipes: every way to find ranges, alone, corrected, and with learned rounding.
 
     python benchmarks/recipes.py --networks mobilenetv2,squeezenet1_1
 
@@ -14,19 +14,20 @@ import os
 from pathlib import Path
 
 import numpy as np
-from calibration import CALIBRATION, LOOK, SHARED, batches
+from calibration import CALIBRATION, LOOK, SHARED, TUNE, batches
 from calibration import export as export_timm
 
 from tledge.data import decode, image_files
 from tledge.preprocess import Crop, Spec, preprocessor
 from tledge.progress import Progress
-from tledge.quantization import bias
-from tledge.quantization.build import Tune, answers, attempt, find_ranges
+from tledge.quantization import bias, by_layer
+from tledge.quantization.build import BY_LAYER, Network, Tune, answers, attempt, find_ranges
 from tledge.quantization.calibrate import FITTED
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.images import BATCH
 from tledge.quantization.observe import observe
 from tledge.quantization.placement import TARGETS, place
+from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import METHODS
 
 HALF = (0.5, 0.5, 0.5)
@@ -95,14 +96,23 @@ def main() -> None:
         stream = batches(images, BATCH)
         seen = observe(model, placements, stream, total=len(images), threads=threads, progress=progress)
         layers = max((placement.layers for placement in placements), key=len)
-        corrections = bias.correct(model, layers, images[:FITTED], threads=threads)
+        mended: list[tuple[str, dict[str, Correction]]] = [("ranges", {})]
+        for step in ("correction", "rounding"):
+            fitted = bias.correct(model, layers, images[:FITTED], learn=step == "rounding", threads=threads)
+            mended.append((step, fitted))
         right = 100 * (judge.logits.argmax(axis=1) == labels).mean()
         print(f"\n{name}: float top-1 {right:.2f} % of {len(labels)}", flush=True)
         for placement in placements:
-            for method in METHODS:
-                found = find_ranges(placement, seen, method)
-                for mended in ({}, corrections):
-                    state = attempt(model, placement, method, found, mended, tune=judge, threads=threads)
+            ways = {method: find_ranges(placement, seen, method) for method in METHODS}
+            auto = [ways[method] for method in ("mse", "percentile-99.99", "minmax")]
+            # The choice by layer is made on other images than those that it is judged on.
+            ways[BY_LAYER] = by_layer.choose(model, placement, auto, images[-TUNE:], threads=threads)
+            for method, found in ways.items():
+                for step, corrections in mended:
+                    state = attempt(
+                        Network(model, seen), placement, method, found, corrections,
+                        step=step, tune=judge, threads=threads,
+                    )  # fmt: skip
                     print(state.chosen, flush=True)
 
 

@@ -9,7 +9,7 @@ from tledge.quantization import bias
 from tledge.quantization.build import answers
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.placement import place
-from tledge.quantization.qdq import Correction
+from tledge.quantization.qdq import Correction, along, weights
 
 
 def apply(model, layers, corrections: dict[str, Correction]):
@@ -17,6 +17,13 @@ def apply(model, layers, corrections: dict[str, Correction]):
     from onnx import numpy_helper
 
     rounded = bias.rounded(model, layers)
+    for layer in layers:
+        learned = corrections[layer.node].offsets
+        if learned is not None:
+            held = next(t for t in rounded.graph.initializer if t.name == f"{layer.node}.weight.rounded")
+            step = weights(Graph(model).constants[layer.weight], layer.axis)[1]
+            moved = numpy_helper.to_array(held) + learned * along(step, layer.axis, learned.ndim)
+            held.CopyFrom(numpy_helper.from_array(moved.astype(np.float32), held.name))
     graph = Graph(rounded)
     for node in graph.nodes:
         if node.name in corrections:

@@ -19,7 +19,7 @@ from tledge.quantization import CalibrateSettings, calibrate, calibration_file
 from tledge.quantization.images import Image, balanced
 from tledge.runtime import open_session
 
-SETTINGS = CalibrateSettings(images=16, tune=8, max_drop=100.0, threads=1)
+SETTINGS = CalibrateSettings(images=16, tune=8, max_drop=100.0, min_agreement=0.0, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_calibration_is_whole_and_a_graph_can_be_written_from_it(made: Path)
         model,
         place(Graph(model), "int8-cpu"),
         calibration_file.ranges(document, "int8-cpu"),
-        calibration_file.corrections(document, "int8-cpu"),
+        calibration_file.corrections(document, "int8-cpu", model),
     )
     assert again.SerializeToString() == bundle.read("int8-cpu.onnx")
 

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from tests.quantization import networks
 from tledge.progress import Progress
 from tledge.quantization import bias
-from tledge.quantization.build import Built, Tune, answers, build
+from tledge.quantization.build import Built, Network, Tune, answers, attempt, find_ranges
 from tledge.quantization.fallback import fall_back
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.observe import observe
@@ -45,15 +45,14 @@ def prepared(target: Target):
     tensors = networks.images(32, 50)
     logits = answers(session(model), tensors)
     tune = Tune(tensors, logits.argmax(axis=1), logits)
-    built = build(
-        model, target, observers, corrections, tune, methods=("minmax",), threads=1, progress=SILENT
-    )
-    return model, built, observers, corrections, tune
+    network, found = Network(model, observers), find_ranges(placement, observers, "minmax")
+    built = attempt(network, placement, "minmax", found, corrections, step="correction", tune=tune, threads=1)
+    return network, built, corrections, tune
 
 
 def repaired(prepared, within) -> Built:
-    model, built, observers, corrections, tune = prepared
-    return fall_back(model, built, observers, corrections, tune, within=within, threads=1, progress=SILENT)
+    network, built, corrections, tune = prepared
+    return fall_back(network, built, corrections, tune, within=within, threads=1, progress=SILENT)
 
 
 @pytest.mark.parametrize("target", ["int8", "int8-cpu"])

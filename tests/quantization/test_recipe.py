@@ -14,7 +14,7 @@ from tledge.progress import Progress
 from tledge.quantization import CalibrateSettings, calibrate, calibration_file, recipe
 from tledge.quantization.graph import Graph
 
-SETTINGS = CalibrateSettings(images=16, tune=8, max_drop=100.0, threads=1)
+SETTINGS = CalibrateSettings(images=16, tune=8, max_drop=100.0, min_agreement=0.0, threads=1)
 FAMILIES = {
     "efficientnet-lite0": "efficientnet-lite",
     "timm:tf_efficientnet_lite2": "efficientnet-lite",

@@ -20,14 +20,22 @@ pytest.importorskip("matplotlib")
 
 # Bins of 0.25 from -1: one value in [-1, -0.75), then 98 in [0, 0.25), one in [1, 1.25).
 TENSOR = {"exponent": -2, "first": -4, "counts": "1 0 0 0 98 0 0 0 1", "minimum": -1.0, "maximum": 1.1}
-TRIAL = {"ranges": "mse", "corrected": True, "kl": 0.001, "agreement": 99.5, "drop": -0.5, "float": []}
+TRIAL = {
+    "ranges": "mse",
+    "corrected": True,
+    "kl": 0.001,
+    "agreement": 99.5,
+    "drop": -0.5,
+    "float": [],
+    "chosen": False,
+}
 VARIANT = {
     "ranges_by": "mse",
     "corrected": True,
     "ranges": {"all": [-2.0, 2.0], "<b>cut</b>": [-0.5, 0.5]},
     "layers": ["conv"],
     "float": [{"node": "n", "op": "Gemm", "rule": "head"}],
-    "trials": [TRIAL | {"corrected": False}, TRIAL, TRIAL | {"float": ["n"]}],
+    "trials": [TRIAL | {"corrected": False}, TRIAL, TRIAL | {"float": ["n"], "chosen": True}],
 }
 DOCUMENT: dict[str, Any] = {
     "schema": 1,

@@ -26,7 +26,11 @@ from tledge.errors import InputError
     help="How activations are clipped; auto measures on tune what the recipe names.",
 )
 @click.option("--max-drop", type=float, default=0.5, help="Points of top-1 that INT8 may lose.")
-@click.option("--min-agreement", type=float, help="Per cent of the answers that INT8 must keep.")
+@click.option(
+    "--min-agreement",
+    type=float,
+    help="Per cent of the answers that INT8 must keep; default: repair aims at 99.",
+)
 @click.option(
     "--write-trt-cache", type=FilePath, metavar="FILE", help="Also a calibration.cache of TensorRT 8 and 10."
 )
@@ -48,7 +52,7 @@ def command(
     The images are those that the network was trained on, found by path and hash; or DATA. A variant that
     loses more than allowed, by a paired test on the eval images, ends this with exit code 5 and no change.
     """
-    from tledge.quantization import CalibrateSettings, calibrate
+    from tledge.quantization import CalibrateSettings, calibrate, calibration_file
 
     started = time.monotonic()
     if write_trt_cache is not None and not write_trt_cache.parent.is_dir():
@@ -62,10 +66,11 @@ def command(
         threads=threads,
     )
     rows = calibrate(Bundle.open(bundle), data, settings, output.progress)
+    found = calibration_file.read(Bundle.open(bundle))
     if write_trt_cache is not None:
         from tledge.bundle.files import write_atomic
-        from tledge.quantization import calibration_file, trt_cache
+        from tledge.quantization import trt_cache
 
-        write_atomic(write_trt_cache, trt_cache.encode(calibration_file.read(Bundle.open(bundle))))
+        write_atomic(write_trt_cache, trt_cache.encode(found))
     document, text = stage_answer(Bundle.open(bundle), rows, time.monotonic() - started)
-    output.show(document, text)
+    output.show(document, f"{calibration_file.table(found)}\n\n{text}")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tledge.progress import Progress
+from tledge.quantization import rounding
 from tledge.quantization.graph import Graph, copy, part, session
 from tledge.quantization.images import BATCH
 from tledge.quantization.placement import Layer
@@ -40,6 +41,7 @@ def correct(
     layers: Sequence[Layer],
     images: NDArray[np.float32],
     *,
+    learn: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Correction]:
@@ -49,6 +51,7 @@ def correct(
         model: The float network, simplified.
         layers: The layers whose weights are rounded, in graph order.
         images: Input tensors, N x ...; some tens are enough, as each has many positions.
+        learn: Also learn which way each weight is rounded (see `tledge.quantization.rounding`).
         threads: Threads of one inference; None: all cores.
         progress: Where to show how far it is.
     """
@@ -56,8 +59,10 @@ def correct(
     graph = Graph(model)
     corrections: dict[str, Correction] = {}
     exact, walk = _Walk(model, images, threads), _Walk(rounded(model, layers), images, threads)
-    with progress.task("correcting", total=len(layers), unit="layers") as task:
+    title = "rounding" if learn else "correcting"
+    with progress.task(title, total=len(layers), unit="layers") as task:
         for layer in layers:
+            offsets = _learn(walk, graph, layer) if learn else None
             right, ours = exact.until(layer.node), walk.until(layer.node)
             gain, shift = fit(right, ours)
             shape = (1, -1, 1, 1) if ours[0].ndim == 4 else (-1,)
@@ -65,7 +70,7 @@ def correct(
                 np.multiply(batch, gain.reshape(shape), out=batch)
                 np.add(batch, shift.reshape(shape), out=batch)
             old = graph.constants[layer.bias] if layer.bias else np.float32(0)
-            corrections[layer.node] = Correction(gain, (old * gain + shift).astype(np.float32))
+            corrections[layer.node] = Correction(gain, (old * gain + shift).astype(np.float32), offsets)
             task.advance()
     return corrections
 
@@ -77,12 +82,33 @@ def rounded(model: ModelProto, layers: Sequence[Layer]) -> ModelProto:
     fresh = copy(model)
     graph = Graph(fresh)
     for layer in layers:
-        integers, scales = weights(graph.constants[layer.weight], layer.axis)
-        name = f"{layer.node}.weight.rounded"
-        values = (integers * along(scales, layer.axis, integers.ndim)).astype(np.float32)
-        fresh.graph.initializer.append(numpy_helper.from_array(values, name))
+        name = _rounded_name(layer)
+        fresh.graph.initializer.append(numpy_helper.from_array(_real(graph, layer), name))
         next(node for node in fresh.graph.node if node.name == layer.node).input[1] = name
     return fresh
+
+
+def _rounded_name(layer: Layer) -> str:
+    return f"{layer.node}.weight.rounded"
+
+
+def _real(graph: Graph, layer: Layer, offsets: NDArray[np.int8] | None = None) -> NDArray[np.float32]:
+    integers, scales = weights(graph.constants[layer.weight], layer.axis, offsets=offsets)
+    return (integers * along(scales, layer.axis, integers.ndim)).astype(np.float32)
+
+
+def _learn(walk: _Walk, graph: Graph, layer: Layer) -> NDArray[np.int8] | None:
+    """Round the layer's weights in `walk` for the inputs that it has there, and return by how many steps."""
+    from onnx import numpy_helper
+
+    reach = rounding.reach(graph, next(node for node in graph.nodes if node.name == layer.node))
+    if reach is None:
+        return None
+    seen = rounding.covariance(walk.before(layer.node, layer.input), reach)
+    offsets = rounding.learn(graph.constants[layer.weight], seen, layer.axis)
+    held = next(t for t in walk.model.graph.initializer if t.name == _rounded_name(layer))
+    held.CopyFrom(numpy_helper.from_array(_real(graph, layer, offsets), held.name))
+    return offsets
 
 
 def fit(right: Batches, ours: Batches) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -122,9 +148,20 @@ class _Walk:
 
     def until(self, node_name: str) -> Batches:
         """Run up to and with the node, and return its output in batches; changing these changes the walk."""
-        end = next(i for i in range(self.position, len(self.nodes)) if self.nodes[i].name == node_name) + 1
+        end = self._index(node_name) + 1
+        result: str = self.nodes[end - 1].output[0]
+        return self._run(end, result)
+
+    def before(self, node_name: str, tensor: str) -> Sequence[NDArray[np.float32]]:
+        """Run up to the node, without it, and return what it reads of `tensor` in batches."""
+        end = self._index(node_name)
+        return self._run(end, tensor) if end > self.position else self.values[tensor]
+
+    def _index(self, node_name: str) -> int:
+        return next(i for i in range(self.position, len(self.nodes)) if self.nodes[i].name == node_name)
+
+    def _run(self, end: int, result: str) -> Batches:
         run, later = self.nodes[self.position : end], self.nodes[end:]
-        result = run[-1].output[0]
         wanted = {name for node in later for name in node.input} | {result}
         made = sorted(wanted & {name for node in run for name in node.output})
         opened = session(part(self.model, run, sorted(self.values), made), self.threads)
@@ -136,4 +173,4 @@ class _Walk:
                 fresh[name].append(value)
         self.values = {name: value for name, value in (self.values | fresh).items() if name in wanted}
         self.position = end
-        return fresh[result]
+        return fresh[result] if result in fresh else list(self.values[result])

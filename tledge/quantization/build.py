@@ -1,23 +1,21 @@
-"""One INT8 variant: each way to find ranges tried on tune, with and without correction, and the best kept."""
+"""One state of an INT8 variant: placement, ranges and what is mended, written as a graph, judged on tune."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tledge.evaluation.paired import Comparison, compare
-from tledge.progress import Progress
-from tledge.quantization import emit_cpu, emit_trt, ranges
+from tledge.evaluation.paired import compare
+from tledge.quantization import cost, emit_cpu, emit_trt, expect, ranges
 from tledge.quantization.graph import Graph, session
 from tledge.quantization.images import BATCH
 from tledge.quantization.observers import Observer
-from tledge.quantization.placement import Placement, Target, place
+from tledge.quantization.placement import Placement, Target
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
 from tledge.runtime.machine import has_int8_dot_product
@@ -25,8 +23,9 @@ from tledge.runtime.machine import has_int8_dot_product
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# What `--ranges` means: the methods that are tried. Entropy is no part of auto: on EfficientNet-Lite0 and
-# MobileNetV2 its error was four times that of the others (docs/int8.md), and it is the slowest.
+# What `--ranges` means: the methods that each layer chooses from (`BY_LAYER`); the first of them is also
+# tried for all layers. Entropy is no part of auto: on EfficientNet-Lite0 and MobileNetV2 its error was four
+# times that of the others (docs/int8.md), and it is the slowest.
 METHODS: dict[str, tuple[str, ...]] = {
     "auto": ("mse", "percentile-99.99", "minmax"),
     "minmax": ("minmax",),
@@ -34,6 +33,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "mse": ("mse",),
     "entropy": ("entropy",),
 }
+BY_LAYER = "layer"
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,52 @@ class Tune:
 
 
 @dataclass(frozen=True)
+class Network:
+    """The float network that is quantised, and what was seen of its tensors.
+
+    `equalised` are the factors of its channels by tensor (see `tledge.quantization.equalise`); where there
+    are any, it is not the network of `fp32.onnx` to the letter, though its answers are.
+    """
+
+    model: ModelProto
+    observers: Mapping[str, Observer]
+    equalised: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One state that was tried, with what tune says of it against the float network."""
+    """One state that was tried, with what tune says of it against the float network.
+
+    `step` is the repair that it was tried for, `floating` the nodes left in float beyond the rules, with
+    `float_macs` the percentage of all multiplications in them. `expected` is the percentage of answers that
+    it is expected to keep on images not seen (see `tledge.quantization.expect`).
+    """
 
     variant: Target
+    step: str
     ranges: str
+    equalised: bool
     corrected: bool
+    rounded: bool
     floating: tuple[str, ...]
+    float_macs: float
     kl: float
     agreement: float
+    expected: float
     drop: float
     drop_low: float
     seconds: float
 
     def __str__(self) -> str:
         """Show the trial as a line of the table that the user reads."""
-        state = f"{self.ranges}{' + correction' if self.corrected else ''}"
+        words = [self.ranges]
+        words += [name for name in ("equalised", "corrected", "rounded") if getattr(self, name)]
         if self.floating:
-            state += f", {len(self.floating)} layers in float"
+            words.append(f"{len(self.floating)} in float ({self.float_macs:.1f} % of MACs)")
         return (
-            f"{self.variant:<8}  {state:<44}  KL {self.kl:.5f}  kept {self.agreement:6.2f} %  "
-            f"drop {self.drop:+.2f}  {self.seconds:.1f} s"
+            f"{self.variant:<8}  {self.step:<12}  {', '.join(words):<52}  KL {self.kl:.5f}  "
+            f"kept {self.agreement:6.2f} %  expected {self.expected:6.2f} %  drop {self.drop:+.2f}  "
+            f"{self.seconds:.1f} s"
         )
 
 
@@ -81,66 +106,42 @@ class Built:
     trials: tuple[Trial, ...]
 
 
-def build(
-    model: ModelProto,
-    target: Target,
-    observers: Mapping[str, Observer],
-    corrections: Mapping[str, Correction],
-    tune: Tune,
-    *,
-    methods: Sequence[str],
-    floating: frozenset[str] = frozenset(),
-    threads: int,
-    progress: Progress,
-) -> Built:
-    """Return the variant whose answers on tune are nearest to the float network's (least mean KL).
-
-    Args:
-        model: The float network, simplified.
-        target: Which variant.
-        observers: What was seen of each tensor.
-        corrections: What is mended in its layers, if that helps (see `tledge.quantization.bias`).
-        tune: What the trials are judged by.
-        methods: The ways to find ranges (keys of `ranges.METHODS`).
-        floating: Nodes that stay float whatever the rules say.
-        threads: Threads of one inference.
-        progress: Where the trials are told.
-    """
-    placement = place(Graph(model), target, floating)
-    candidates: list[Built] = []
-    for method in methods:
-        found = find_ranges(placement, observers, method)
-        for mended in ({}, corrections) if corrections else ({},):
-            candidates.append(attempt(model, placement, method, found, mended, tune=tune, threads=threads))
-            progress.note(str(candidates[-1].chosen))
-    best = min(candidates, key=lambda candidate: candidate.chosen.kl)
-    return dataclasses.replace(best, trials=tuple(candidate.chosen for candidate in candidates))
-
-
 def attempt(
-    model: ModelProto,
+    network: Network,
     placement: Placement,
     method: str,
     found: Mapping[str, Range],
     corrections: Mapping[str, Correction],
     *,
+    step: str,
     tune: Tune,
     threads: int,
+    before: float = 0.0,
 ) -> Built:
-    """Return one state, judged on tune: the placement with ranges by `method`, and corrections or {}."""
+    """Return one state, judged on tune: the placement with ranges by `method`, and corrections or {}.
+
+    `before` are the seconds that what is tried took to make; those of writing and judging it are added.
+    """
     started = time.monotonic()
-    emitted = emit(model, placement, found, corrections)
-    compared = judge(emitted, placement.target, tune, threads)
+    emitted = emit(network.model, placement, found, corrections)
+    logits = judge(emitted, placement.target, tune, threads)
+    compared = compare(tune.logits, logits, tune.labels)
+    floating = tuple(d.node for d in placement.decisions if d.rule == "asked")
     trial = Trial(
         variant=placement.target,
+        step=step,
         ranges=method,
+        equalised=bool(network.equalised),
         corrected=bool(corrections),
-        floating=tuple(d.node for d in placement.decisions if d.rule == "asked"),
+        rounded=any(one.offsets is not None for one in corrections.values()),
+        floating=floating,
+        float_macs=cost.share(Graph(network.model), floating),
         kl=compared.kl,
         agreement=compared.agreement,
+        expected=expect.agreement(tune.logits, logits),
         drop=compared.drop,
         drop_low=compared.drop_low,
-        seconds=time.monotonic() - started,
+        seconds=before + time.monotonic() - started,
     )
     return Built(placement, found, emitted, trial, (trial,))
 
@@ -166,15 +167,14 @@ def emit(
     return write(model, placement, found, corrections)
 
 
-def judge(model: ModelProto, target: Target, tune: Tune, threads: int) -> Comparison:
-    """Return how the graph's answers on tune differ from the float network's.
+def judge(model: ModelProto, target: Target, tune: Tune, threads: int) -> NDArray[np.float32]:
+    """Return the graph's logits on tune.
 
     A choice must not depend on the processor it is made on: where INT8 sums saturate, Q/DQ are computed as
     they are written.
     """
     opened = session(model, threads, exact=target == "int8", integer=has_int8_dot_product())
-    found = answers(opened, tune.tensors)
-    return compare(tune.logits, found, tune.labels)
+    return answers(opened, tune.tensors)
 
 
 def answers(opened: Any, tensors: NDArray[np.float32]) -> NDArray[np.float32]:

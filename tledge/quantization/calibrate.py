@@ -20,14 +20,14 @@ from tledge.errors import AccuracyError, BundleError, UsageError, nearest
 from tledge.evaluation import stage
 from tledge.preprocess import preprocessor
 from tledge.progress import Progress
-from tledge.quantization import bias, calibration_file, fp16, recipe
-from tledge.quantization.build import METHODS, Built, Trial, Tune, answers, build
-from tledge.quantization.fallback import fall_back
+from tledge.quantization import calibration_file, fp16, recipe
+from tledge.quantization.build import METHODS, Built, Network, Trial, Tune, answers
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.images import Images, choose, tensors
+from tledge.quantization.ladder import Job, Repaired, climb
 from tledge.quantization.observe import observe
 from tledge.quantization.observers import Observer
-from tledge.quantization.placement import TARGETS, Placement, place
+from tledge.quantization.placement import TARGETS, Placement, Target, place
 from tledge.runtime.choose import others
 from tledge.runtime.machine import has_int8_dot_product, physical_cores
 
@@ -38,6 +38,8 @@ REFERENCE = ("fp32", "onnxruntime")
 # Images that corrections are fitted on: each has hundreds of positions, and their activations all wait in
 # memory between two layers (150 MB for the widest of EfficientNet-Lite0).
 FITTED = 32
+# What repair works towards where nothing else was asked for, and no gate by itself.
+AGREEMENT = 99.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class CalibrateSettings:
     tune: int = 64  # a choice among a few states, by a mean KL that already settles with some tens of images
     ranges: str = "auto"  # what the recipe says is worth trying
     max_drop: float = 0.5  # points of top-1
-    min_agreement: float | None = None  # per cent of answers kept; None: not asked for
+    min_agreement: float | None = None  # per cent of answers kept; None: repair aims at AGREEMENT
     threads: int | None = None  # None: the physical cores
 
 
@@ -95,14 +97,18 @@ def calibrate(
         placements = [place(graph, target, floating) for target in TARGETS]
         tell_unknown(placements[0], progress)
         prepare = preprocessor(bundle.spec, using="host")
-        observers = observe(
-            model,
-            placements,
-            tensors(prepare, images.calibration),
-            total=len(images.calibration),
-            threads=threads,
-            progress=progress,
-        )
+
+        def seen(network: ModelProto) -> dict[str, Observer]:
+            return observe(
+                network,
+                placements,
+                tensors(prepare, images.calibration),
+                total=len(images.calibration),
+                threads=threads,
+                progress=progress,
+            )
+
+        observers = seen(model)
         tell_constant(observers, progress)
         if not has_int8_dot_product():
             progress.note(
@@ -110,42 +116,26 @@ def calibrate(
                 "processor answers, whose sums saturate"
             )
         tune = read_tune(model, images, bundle, threads)
-        corrections = {}
-        if "correction" in followed.repair:
-            fitting = np.concatenate(list(tensors(prepare, images.calibration[:FITTED])))
-            layers = max((placement.layers for placement in placements), key=len)
-            corrections = bias.correct(model, layers, fitting, threads=threads, progress=progress)
-        built: dict[str, Built] = {}
-        for target in TARGETS:
-            first = build(
-                model,
-                target,
-                observers,
-                corrections,
-                tune,
-                methods=followed.ranges if settings.ranges == "auto" else METHODS[settings.ranges],
-                floating=floating,
-                threads=threads,
-                progress=progress,
-            )
-            built[target] = fall_back(
-                model,
-                first,
-                observers,
-                corrections,
-                tune,
-                within=lambda trial: within(trial, settings),
-                threads=threads,
-                progress=progress,
-            )
-        graphs = write_graphs(model, built, observers)
+        job = Job(
+            tune=tune,
+            fitting=np.concatenate(list(tensors(prepare, images.calibration[:FITTED]))),
+            methods=followed.ranges if settings.ranges == "auto" else METHODS[settings.ranges],
+            repair=followed.repair,
+            floating=floating,
+            within=lambda trial: within(trial, settings),
+            threads=threads,
+            progress=progress,
+        )
+        repaired = climb(Network(model, observers), TARGETS, job, lambda other: seen(other.model))
+        built = repaired.built
+        graphs = write_graphs(model, repaired)
         scored = score(bundle, graphs, images, threads, progress)
         check_gate(scored, built, settings)
         for variant, file in graphs.items():
             writer.put(f"{variant}.onnx", file)
         writer.put(
             calibration_file.NAME,
-            calibration_file.encode(bundle, images, observers, corrections, built, recipe=followed),
+            calibration_file.encode(bundle, images, repaired, recipe=followed),
         )
         for one in scored:
             stage.put(writer, one)
@@ -159,9 +149,15 @@ def calibrate(
 
 
 def within(trial: Trial, settings: CalibrateSettings) -> bool:
-    """Tell whether a state holds the gate on tune: the same test as on the eval images."""
-    enough = settings.min_agreement is None or trial.agreement >= settings.min_agreement
-    return enough and trial.drop_low <= settings.max_drop
+    """Tell whether a state is within the budget on tune.
+
+    The drop is tested as on the eval images. Answers must be kept on images not seen, which the expected
+    agreement tells better than a count; where a share of them was asked for, the count must hold too.
+    """
+    asked = settings.min_agreement
+    enough = trial.expected >= (AGREEMENT if asked is None else asked)
+    counted = asked is None or trial.agreement >= asked
+    return enough and counted and trial.drop_low <= settings.max_drop
 
 
 def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -> Tune:
@@ -172,13 +168,12 @@ def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -
     return Tune(values, labels, answers(session(model, threads), values))
 
 
-def write_graphs(
-    model: ModelProto, built: Mapping[str, Built], observers: Mapping[str, Observer]
-) -> dict[str, bytes]:
+def write_graphs(model: ModelProto, repaired: Repaired) -> dict[str, bytes]:
     """Return the files of the three variants, each checked by ONNX's own checker."""
     import onnx
 
     limit = fp16.LARGEST / fp16.SAFETY
+    built, observers = repaired.built, repaired.network.observers
     large = [name for name, seen in observers.items() if max(-seen.minimum, seen.maximum) > limit]
     graphs = {
         "int8": fp16.convert(built["int8"].model, large),
@@ -222,7 +217,7 @@ def score(
     return scored
 
 
-def check_gate(scored: list[stage.Stage], built: Mapping[str, Built], settings: CalibrateSettings) -> None:
+def check_gate(scored: list[stage.Stage], built: Mapping[Target, Built], settings: CalibrateSettings) -> None:
     """Raise AccuracyError if a variant loses more than allowed on the eval images, by the paired test.
 
     ONNX Runtime's answers decide: they are the arithmetic that was calibrated. Another backend's row says

@@ -5,20 +5,28 @@ calib/README.md specifies it field by field.
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
-from typing import Any
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tledge.bundle import Bundle
 from tledge.errors import BundleError
+from tledge.quantization import equalise
 from tledge.quantization.build import Built, Trial
+from tledge.quantization.graph import Graph
 from tledge.quantization.images import BATCH, Images
+from tledge.quantization.ladder import Repaired
 from tledge.quantization.observers import BINS, Observer
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
 from tledge.quantization.recipe import Recipe
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 NAME = "calibration.json"
 SCHEMA = 1
@@ -27,9 +35,7 @@ SCHEMA = 1
 def encode(
     bundle: Bundle,
     images: Images,
-    observers: Mapping[str, Observer],
-    corrections: Mapping[str, Correction],
-    built: Mapping[str, Built],
+    repaired: Repaired,
     *,
     recipe: Recipe,
 ) -> bytes:
@@ -42,12 +48,11 @@ def encode(
         "batch": BATCH,
         "images": [image.sha256 for image in images.calibration],
         "tune": [image.sha256 for image in images.tune],
-        "tensors": {name: _tensor(seen) for name, seen in sorted(observers.items())},
-        "corrections": {
-            node: {"gain": _floats(mended.gain), "bias": _floats(mended.bias)}
-            for node, mended in corrections.items()
-        },
-        "variants": {name: _variant(one) for name, one in built.items()},
+        "equalised": {name: _floats(by) for name, by in repaired.network.equalised.items()},
+        "tensors": {name: _tensor(seen) for name, seen in sorted(repaired.network.observers.items())},
+        "corrections": _corrections(repaired.mended.get("correction", {})),
+        "rounding": _corrections(repaired.mended.get("rounding", {})),
+        "variants": {name: _variant(one) for name, one in repaired.built.items()},
     }
     # One line a tensor and a layer: a file that can be read, and compared with diff.
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -74,19 +79,62 @@ def _variant(one: Built) -> dict[str, Any]:
     return {
         "ranges_by": one.chosen.ranges,
         "corrected": one.chosen.corrected,
+        "rounded": one.chosen.rounded,
         "ranges": {name: [found.low, found.high] for name, found in one.ranges.items()},
         "groups": [list(group) for group in one.placement.groups],
         "centred": list(one.placement.centred),
         "layers": [layer.node for layer in one.placement.layers],
         "float": [{"node": d.node, "op": d.op, "rule": d.rule} for d in decisions],
-        "trials": [_trial(trial) for trial in one.trials],
+        "trials": [
+            _trial(trial) | {"pareto": on_front(trial, one.trials), "chosen": trial is one.chosen}
+            for trial in one.trials
+        ],
     }
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
     # Seconds are left out: two runs give the same file.
-    keys = ("ranges", "corrected", "kl", "agreement", "drop")
+    state = ("step", "ranges", "equalised", "corrected", "rounded", "float_macs")
+    keys = (*state, "kl", "agreement", "expected", "drop")
     return {key: getattr(trial, key) for key in keys} | {"float": list(trial.floating)}
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """Return every state that was tried, for people: `>` is what was chosen, `*` the Pareto front."""
+    head = f"{'tried on tune':<35}{'float % of MACs':>19}{'KL':>9}{'kept %':>9}{'expected %':>12}{'drop':>7}"
+    lines = []
+    for name, variant in document["variants"].items():
+        lines += [name]
+        for one in variant["trials"]:
+            state = [one["ranges"], *(key for key in ("equalised", "corrected", "rounded") if one[key])]
+            marks = (">" if one["chosen"] else " ") + ("*" if one["pareto"] else " ")
+            lines.append(
+                f"{marks} {one['step']:<12}{' + '.join(state):<34}{one['float_macs']:>6.1f}{one['kl']:>9.5f}"
+                f"{one['agreement']:>9.2f}{one['expected']:>12.2f}{one['drop']:>+7.2f}"
+            )
+    return "\n".join([head, *lines])
+
+
+def on_front(trial: Trial, trials: Sequence[Trial]) -> bool:
+    """Tell whether no other trial is as near to the float network (KL) with as little of it in float."""
+    return not any(
+        other.kl <= trial.kl
+        and other.float_macs <= trial.float_macs
+        and (other.kl, other.float_macs) != (trial.kl, trial.float_macs)
+        for other in trials
+    )
+
+
+def _corrections(mended: Mapping[str, Correction]) -> dict[str, Any]:
+    return {node: _correction(one) for node, one in mended.items()}
+
+
+def _correction(mended: Correction) -> dict[str, str]:
+    document = {"gain": _floats(mended.gain), "bias": _floats(mended.bias)}
+    if mended.offsets is None:
+        return document
+    packed = base64.b64encode(zlib.compress(mended.offsets.tobytes(), 9)).decode()
+    return document | {"offsets": packed}
 
 
 def _floats(values: Any) -> str:
@@ -118,16 +166,30 @@ def read(bundle: Bundle) -> dict[str, Any]:
     return document
 
 
+def network(document: Mapping[str, Any], model: ModelProto) -> ModelProto:
+    """Return the float network that the calibration is of: `model`, equalised if that was kept."""
+    found = {name: np.array(by.split(), np.float32) for name, by in document.get("equalised", {}).items()}
+    return equalise.apply(model, found) if found else model
+
+
 def ranges(document: Mapping[str, Any], variant: str) -> dict[str, Range]:
     """Return the ranges that the calibration decided on for a variant."""
     return {name: Range(*pair) for name, pair in document["variants"][variant]["ranges"].items()}
 
 
-def corrections(document: Mapping[str, Any], variant: str) -> dict[str, Correction]:
-    """Return the corrections that a variant has: all, or none."""
-    if not document["variants"][variant]["corrected"]:
+def corrections(document: Mapping[str, Any], variant: str, model: ModelProto) -> dict[str, Correction]:
+    """Return what is mended in the layers of a variant: all, or nothing; `model` is the float network."""
+    decided = document["variants"][variant]
+    if not decided["corrected"]:
         return {}
-    return {
-        node: Correction(*(np.array(mended[key].split(), np.float32) for key in ("gain", "bias")))
-        for node, mended in document["corrections"].items()
-    }
+    graph = Graph(model)
+    weights = {node.name: node.input[1] for node in graph.nodes if len(node.input) > 1}
+    found = {}
+    for node, mended in document["rounding" if decided.get("rounded") else "corrections"].items():
+        gain, bias = (np.array(mended[key].split(), np.float32) for key in ("gain", "bias"))
+        offsets = None
+        if "offsets" in mended:
+            packed = zlib.decompress(base64.b64decode(mended["offsets"]))
+            offsets = np.frombuffer(packed, np.int8).reshape(graph.constants[weights[node]].shape)
+        found[node] = Correction(gain, bias, offsets)
+    return found

@@ -93,13 +93,14 @@ def _write(
 ) -> None:
     gain: NDArray[np.float32] | float = 1.0
     bias = None if layer.bias is None else graph.constants[layer.bias]
+    offsets = None
     if correction is not None:
-        gain, bias = correction.gain, correction.bias
+        gain, bias, offsets = correction.gain, correction.bias, correction.offsets
     if node.op_type == "MatMul":
         bias = None
     # A dead channel may have a bias far larger than its weights: its scale is raised until the bias fits.
     least = 0.0 if bias is None else np.abs(bias.astype(np.float64)) / (entry.scale * LARGEST_BIAS)
-    integers, steps = weights(graph.constants[layer.weight], layer.axis, least, gain)
+    integers, steps = weights(graph.constants[layer.weight], layer.axis, least, gain, offsets)
     node.input[1] = writer.dequantise(f"{layer.node}.weight", integers, steps, layer.axis)
     if bias is not None:
         scale = np.float32(entry.scale) * steps

@@ -73,8 +73,8 @@ def emit(
         if node.name in layers:
             layer = layers[node.name]
             node.input[0] = back[layer.input]
-            gain = correction.gain if correction else 1.0
-            integers, steps = weights(graph.constants[layer.weight], layer.axis, gain=gain)
+            gain, offsets = (correction.gain, correction.offsets) if correction else (1.0, None)
+            integers, steps = weights(graph.constants[layer.weight], layer.axis, gain=gain, offsets=offsets)
             node.input[1] = writer.dequantise(f"{layer.node}.weight", integers, steps, layer.axis)
             if layer.input in halves:
                 real = integers * along(steps, layer.axis, integers.ndim)

@@ -2,31 +2,30 @@
 
 Often one place explains nearly all of a loss (arXiv 2012.08420). The unit is a tensor: it is float again when
 every operator that holds it in INT8 is left in float. Each tensor is tried alone, and ranked by how much
-nearer to the float network the answers on tune then are; the first one, two, four... of the ranking are left
-in float together, until the budget holds.
+nearer to the float network the answers on some tune images then are; the first one, two, four... of the
+ranking are left in float together, until the budget holds, and the fewest that still hold it are found by
+halving.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+from tledge.evaluation.paired import mean_kl
 from tledge.progress import Progress
-from tledge.quantization.build import Built, Trial, Tune, attempt, find_ranges
+from tledge.quantization.build import Built, Network, Trial, Tune, attempt, emit, judge
 from tledge.quantization.graph import Graph
-from tledge.quantization.observers import Observer
 from tledge.quantization.placement import Placement, place
 from tledge.quantization.qdq import Correction
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
+# Tune images that tensors are ranked on: as many runs as there are tensors, and only the order matters.
+RANKED = 16
 
 
 def fall_back(
-    model: ModelProto,
+    network: Network,
     built: Built,
-    observers: Mapping[str, Observer],
     corrections: Mapping[str, Correction],
     tune: Tune,
     *,
@@ -34,15 +33,14 @@ def fall_back(
     threads: int,
     progress: Progress,
 ) -> Built:
-    """Return `built` if it is within the budget, else the first state of the ranking that is.
+    """Return `built` if it is within the budget, else the state with the fewest operators in float that is.
 
     Where none is, the state whose answers are nearest to the float network's is returned: the gate decides.
 
     Args:
-        model: The float network, simplified.
+        network: The float network.
         built: The variant with all that the rules allow in INT8.
-        observers: What was seen of each tensor.
-        corrections: What may be mended in the layers.
+        corrections: What is mended in its layers.
         tune: What states are judged by.
         within: Whether a state is within the budget.
         threads: Threads of one inference.
@@ -50,34 +48,54 @@ def fall_back(
     """
     if within(built.chosen):
         return built
-    mended = corrections if built.chosen.corrected else {}
+    graph, method = Graph(network.model), built.chosen.ranges
+    target, already = built.placement.target, frozenset(built.chosen.floating)
 
-    graph, method = Graph(model), built.chosen.ranges
-    already = frozenset(built.chosen.floating)
+    def placed(nodes: frozenset[str]) -> Placement:
+        return place(graph, target, nodes | already)
 
-    def with_float(nodes: frozenset[str]) -> Built:
-        placement = place(graph, built.placement.target, nodes | already)
-        found = find_ranges(placement, observers, method)
-        return attempt(model, placement, method, found, mended, tune=tune, threads=threads)
+    few = Tune(tune.tensors[:RANKED], tune.labels[:RANKED], tune.logits[:RANKED])
+
+    def distance(placement: Placement) -> float:
+        graph = emit(network.model, placement, built.ranges, corrections)
+        return mean_kl(few.logits, judge(graph, target, few, threads))
 
     units = holders(built.placement)
-    harm: dict[str, float] = {}
-    with progress.task(f"ranking {built.placement.target}", total=len(units), unit="tensors") as task:
+    left: dict[str, float] = {}
+    with progress.task(f"ranking {target}", total=len(units), unit="tensors") as task:
         for tensor, nodes in units.items():
-            harm[tensor] = built.chosen.kl - with_float(nodes).chosen.kl
+            left[tensor] = distance(placed(nodes))
             task.advance()
-    ranking = sorted(units, key=lambda tensor: -harm[tensor])
+    ranking = sorted(units, key=lambda tensor: left[tensor])
     trials, best = list(built.trials), built
-    count = 1
+
+    def state(count: int) -> Built:
+        nodes = frozenset[str]().union(*(units[tensor] for tensor in ranking[:count]))
+        placement = placed(nodes)
+        made = attempt(
+            network, placement, method, {name: built.ranges[name] for name in placement.tensors}, corrections,
+            step="float", tune=tune, threads=threads,
+        )  # fmt: skip
+        progress.note(str(made.chosen))
+        trials.append(made.chosen)
+        return made
+
+    too_few, count = 0, 1
     while True:
-        state = with_float(frozenset().union(*(units[tensor] for tensor in ranking[:count])))
-        progress.note(str(state.chosen))
-        trials += state.trials
-        if state.chosen.kl < best.chosen.kl or within(state.chosen):
-            best = state
-        if within(state.chosen) or count >= len(ranking):
-            return dataclasses.replace(best, trials=tuple(trials))
-        count = min(2 * count, len(ranking))
+        tried = state(count)
+        if tried.chosen.kl < best.chosen.kl or within(tried.chosen):
+            best = tried
+        if within(tried.chosen) or count >= len(ranking):
+            break
+        too_few, count = count, min(2 * count, len(ranking))
+    while within(best.chosen) and count - too_few > 1:
+        middle = (too_few + count) // 2
+        tried = state(middle)
+        if within(tried.chosen):
+            best, count = tried, middle
+        else:
+            too_few = middle
+    return dataclasses.replace(best, trials=tuple(trials))
 
 
 def holders(placement: Placement) -> dict[str, frozenset[str]]:

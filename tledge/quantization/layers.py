@@ -53,7 +53,8 @@ def describe(bundle: Bundle) -> dict[str, tuple[LayerView, ...]]:
     if not bundle.has(calibration_file.NAME):
         return {}
     document = calibration_file.read(bundle)
-    graph = Graph(load(bundle.read("fp32.onnx"), str(bundle.path / "fp32.onnx")))
+    model = load(bundle.read("fp32.onnx"), str(bundle.path / "fp32.onnx"))
+    graph = Graph(calibration_file.network(document, model))
     return {target: _variant(document, graph, target) for target in TARGETS if target in document["variants"]}
 
 

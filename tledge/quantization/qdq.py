@@ -22,10 +22,14 @@ LEAST_SCALE = float(np.finfo(np.float32).tiny) * 2**24
 
 @dataclass(frozen=True)
 class Correction:
-    """For one layer: its weights' factor for each output channel, and its new bias."""
+    """For one layer: its weights' factor for each output channel, and its new bias.
+
+    `offsets` are the steps by which its INT8 weights differ from the nearest ones (None: by none).
+    """
 
     gain: NDArray[np.float32]
     bias: NDArray[np.float32]
+    offsets: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def weights(
     axis: int,
     least: NDArray[np.float64] | float = 0.0,
     gain: NDArray[np.float32] | float = 1.0,
+    offsets: NDArray[np.int8] | None = None,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return signed INT8 weights and their scales, one for each index along `axis`.
 
@@ -62,15 +67,20 @@ def weights(
         axis: Of the output channels.
         least: No scale is smaller than this.
         gain: What the scales are multiplied by after rounding: the integers stay.
+        offsets: Steps added to the integers, but where `least` made the scale another one.
     """
     moved = np.moveaxis(np.asarray(values, np.float64), axis, 0)
     largest = np.abs(moved.reshape(len(moved), -1)).max(axis=1)
     scales = np.maximum(np.maximum(largest / 127, least), LEAST_SCALE).astype(np.float32)
-    integers = np.clip(np.round(moved / along(scales, 0, moved.ndim)), -127, 127).astype(np.int8)
+    integers = np.round(moved / along(scales, 0, moved.ndim))
+    if offsets is not None:
+        kept = largest / 127 >= np.maximum(least, LEAST_SCALE)
+        integers += np.moveaxis(offsets, axis, 0) * along(kept, 0, moved.ndim)
+    integers = np.clip(integers, -127, 127).astype(np.int8)
     return np.ascontiguousarray(np.moveaxis(integers, 0, axis)), (scales * gain).astype(np.float32)
 
 
-def along(values: NDArray[np.float32], axis: int, dimensions: int) -> NDArray[np.float64]:
+def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[np.float64]:
     """Return one value a channel as an array that multiplies along `axis` of another."""
     shape = [1] * dimensions
     shape[axis] = -1

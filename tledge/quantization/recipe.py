@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # For a network of no known family: imported, or the user's own.
 GENERAL = "general"
 # What calibration can do to win back what rounding lost; a recipe names those that are tried.
-REPAIRS = ("correction",)
+REPAIRS = ("equalisation", "correction", "rounding")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tledge.errors import UsageError
 from tledge.quantization import calibration_file, ranges
+from tledge.quantization.build import BY_LAYER
 from tledge.quantization.layers import observer
 from tledge.quantization.qdq import symmetric
 from tledge.quantization.ranges import Range
@@ -24,20 +25,24 @@ def encode(document: Mapping[str, Any]) -> bytes:
     """Return the cache of a calibration: every tensor that was observed.
 
     Those that the `int8` variant quantises have its ranges. The others, which only an implicit quantiser asks
-    for, get theirs from their histograms by the method that was chosen for it.
+    for, get theirs from their histograms by the method that was chosen for it (by mean squared error where
+    each layer chose its own). Tensors whose channels were equalised are left out: `fp32.onnx`,
+    which the cache is for, has others there.
 
     Raises:
         UsageError: a tensor's name holds a line break, which the format cannot.
     """
     decided = document["variants"]["int8"]
+    method = "mse" if decided["ranges_by"] == BY_LAYER else decided["ranges_by"]
     found = {
-        name: ranges.find(observer(name, tensor), decided["ranges_by"], ranges.SYMMETRIC)
+        name: ranges.find(observer(name, tensor), method, ranges.SYMMETRIC)
         for name, tensor in document["tensors"].items()
     } | calibration_file.ranges(document, "int8")
     for group in decided["groups"]:
         span = Range(min(found[name].low for name in group), max(found[name].high for name in group))
         found.update(dict.fromkeys(group, span))
-    return render({name: symmetric(one).scale for name, one in found.items()})
+    scaled = document.get("equalised", {})
+    return render({name: symmetric(one).scale for name, one in found.items() if name not in scaled})
 
 
 def render(scales: Mapping[str, float]) -> bytes:

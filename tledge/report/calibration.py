@@ -15,7 +15,6 @@ from tledge.report import plots
 from tledge.report.tables import Fact
 from tledge.report.text import clean, plural
 
-CHOICE = {"ranges": "ranges_by", "corrected": "corrected"}  # a trial's key: the variant's
 SHOWN = 6  # histograms: the tensors that lose most to their range
 BARS = 64  # of each: its shape can be seen, and the page stays small
 
@@ -99,9 +98,6 @@ def _variant(name: str, body: dict[str, Any]) -> Variant:
     rules: dict[str, int] = {}
     for decision in body["float"]:
         rules[clean(decision["rule"])] = rules.get(clean(decision["rule"]), 0) + 1
-    # The last of those that fit: a later trial leaves more layers in float, and only where that was needed.
-    fits = [t for t in body["trials"] if all(t[a] == body[b] for a, b in CHOICE.items())]
-    chosen = fits[-1] if fits else None
     trials = tuple(
         Trial(
             clean(one["ranges"]),
@@ -110,7 +106,7 @@ def _variant(name: str, body: dict[str, Any]) -> Variant:
             float(one["kl"]),
             float(one["agreement"]),
             float(one["drop"]),
-            one is chosen,
+            one.get("chosen") is True,
         )
         for one in body["trials"]
     )

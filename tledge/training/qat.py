@@ -20,9 +20,11 @@ from tledge.preprocess import preprocessor
 from tledge.progress import Progress
 from tledge.quantization import calibration_file, recipe
 from tledge.quantization import graph as graphs
-from tledge.quantization.build import Built, attempt, build
+from tledge.quantization.build import Built, attempt
+from tledge.quantization.build import Network as Floating
 from tledge.quantization.calibrate import CalibrateSettings, read_tune, score, write_graphs
 from tledge.quantization.images import Images, choose, tensors
+from tledge.quantization.ladder import Repaired, find_state
 from tledge.quantization.observe import observe
 from tledge.quantization.placement import place
 from tledge.quantization.recipe import Recipe
@@ -99,11 +101,9 @@ def decide(source: Bundle, bundle: Bundle, progress: Progress) -> Decided:
         threads=threads,
         progress=progress,
     )
-    built = build(
-        model,
+    built = find_state(
+        Floating(model, observers),
         "int8",
-        observers,
-        {},
         read_tune(model, images, bundle, threads),
         methods=followed.ranges,
         floating=floating,
@@ -178,27 +178,26 @@ def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) ->
         progress=progress,
     )
     tune = read_tune(model, decided.images, bundle, threads)
-    learnt = decided.built
-    built = {
-        "int8": attempt(model, ours, learnt.chosen.ranges, learnt.ranges, {}, tune=tune, threads=threads),
-        "int8-cpu": build(
-            model,
-            "int8-cpu",
-            observers,
-            {},
-            tune,
-            methods=decided.recipe.ranges,
-            floating=floating,
-            threads=threads,
-            progress=progress,
-        ),
-    }
-    files = write_graphs(model, built, observers)
+    learnt, floats = decided.built, Floating(model, observers)
+    made = attempt(
+        floats, ours, learnt.chosen.ranges, learnt.ranges, {}, step="ranges", tune=tune, threads=threads
+    )
+    other = find_state(
+        floats,
+        "int8-cpu",
+        tune,
+        methods=decided.recipe.ranges,
+        floating=floating,
+        threads=threads,
+        progress=progress,
+    )
+    repaired = Repaired(floats, {}, {"int8": made, "int8-cpu": other})
+    files = write_graphs(model, repaired)
     for one in score(bundle, files, decided.images, threads, progress):
         stage.put(writer, one)
     for variant, file in files.items():
         writer.put(f"{variant}.onnx", file)
-    document = calibration_file.encode(bundle, decided.images, observers, {}, built, recipe=decided.recipe)
+    document = calibration_file.encode(bundle, decided.images, repaired, recipe=decided.recipe)
     writer.put(calibration_file.NAME, document)
     writer.commit(
         "calibrate", made_from=["fp32.onnx"], settings={"qat": True}, seconds=time.monotonic() - started
