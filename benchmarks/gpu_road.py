@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,8 +102,11 @@ class Torch:
         from torchvision.models import mobilenet_v2
 
         torch.manual_seed(0)
-        network = mobilenet_v2(weights=None, num_classes=classes).eval().cuda().half()
-        self._network = network.to(memory_format=torch.channels_last)
+        norm = partial(torch.nn.BatchNorm2d, momentum=None)
+        network = mobilenet_v2(weights=None, num_classes=classes, norm_layer=norm).cuda()
+        with torch.no_grad():
+            network(torch.randn(4, *made.shape, device="cuda"))  # else what it computes dies away
+        self._network = network.eval().half().to(memory_format=torch.channels_last)
         self._torch = torch
         self._x = torch.as_tensor(AtAddress(made.out, (made.count, *made.shape)), device="cuda")
         self._y = torch.as_tensor(AtAddress(logits, (made.count, classes)), device="cuda")
