@@ -58,7 +58,19 @@ def build(folder: Path) -> tuple[Path, Path]:
     """Compile the driver and the kernels into `folder`; return their paths."""
     driver = folder / "libcuda.so.1"
     soname = "-Wl,-soname,libcuda.so.1"
-    run([compiler("gcc", "cc"), "-O1", *SHARED, soname, "-o", driver, SOURCES / "driver.c", "-ldl"])
+    run(
+        [
+            compiler("gcc", "cc"),
+            "-O1",
+            *SHARED,
+            soname,
+            "-o",
+            driver,
+            SOURCES / "driver.c",
+            "-ldl",
+            "-pthread",
+        ]
+    )
     (folder / "libcuda.so").symlink_to(driver.name)
     return driver, build_kernels(folder)
 

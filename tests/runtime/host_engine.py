@@ -20,16 +20,16 @@ FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class HostEngine:
-    """`tledge.runtime.pipeline.Engine` of an ONNX graph."""
+    """`tledge.runtime.lane.Engine` of an ONNX graph."""
 
     name = "fp32@stand-in"
     scratch = 4096
 
-    def __init__(self, onnx: bytes, batch: tuple[int, int, int]) -> None:
+    def __init__(self, onnx: bytes, batch: tuple[int, int, int], logits: str = "float32") -> None:
         self.session = open_session(onnx, threads=1)
         shape = self.session.input_shape
         self.image = Port(self.session.input_name, self.session.input_dtype, shape)
-        self.logits = Port("logits", "float32", (None, self.session.classes))
+        self.logits = Port("logits", logits, (None, self.session.classes))
         self.batch = batch
         self.runs: list[int] = []
         self.freed = 0  # how often the GPU was open when the engine was freed
@@ -42,7 +42,7 @@ class HostEngine:
         assert stream
         dtype = np.dtype(self.image.dtype)
         x = _at(images, (batch, *self.image.shape[1:]), dtype)
-        y = _at(logits, (batch, *self.logits.shape[1:]), np.dtype(np.float32))
+        y = _at(logits, (batch, *self.logits.shape[1:]), np.dtype(self.logits.dtype))
         work = _at(scratch, (self.scratch,), np.dtype(np.uint8))
 
         def run(_: object) -> None:

@@ -17,10 +17,12 @@ from tledge.errors import InputError, MachineError, TledgeError
 from tledge.preprocess import preprocessor
 from tledge.preprocess.golden import golden_frames
 from tledge.runtime import open_session
+from tledge.runtime.lane import BEST, Lane
 from tledge.runtime.pipeline import Pipeline
+from tledge.runtime.postprocess import top
 
 STANDIN = ctypes.CDLL("libcuda.so.1")
-STANDIN.standin_used_memory.restype = ctypes.c_size_t
+STANDIN.standin_used_memory.restype = STANDIN.standin_copied_back.restype = ctypes.c_size_t
 BATCH = (1, 4, 6)
 
 
@@ -74,9 +76,11 @@ def test_all_is_ready_before_the_first_frame(pipeline):
 def test_answers_are_views_of_a_lane_that_is_lent(pipeline):
     with pipeline.lane() as lane, pipeline.lane() as other:
         lane.images[:2], other.images[:2] = images(2, seed=1), images(2, seed=5)
-        first, second = lane.run(2), other.run(2)
+        lane.run(2)
+        other.run(2)
+        first, second = lane.logits(2), other.logits(2)
         assert not first.flags.owndata
-        assert np.shares_memory(first, lane.logits)
+        assert np.shares_memory(first, lane.logits(1))
         assert not np.shares_memory(first, second)
         assert (first != second).any()
 
@@ -101,6 +105,12 @@ def from_pixels(request, monkeypatch):
     assert nothing_is_left()
 
 
+def answered(lane: Lane, images: list) -> np.ndarray:
+    """Return the logits of images that fit into the lane."""
+    assert lane.run_pixels(images)
+    return lane.logits(len(images)).copy()
+
+
 def decoded(seed: int, count: int) -> list:
     """Return images and camera frames of sizes and formats that the seed draws."""
     random = np.random.default_rng(seed)
@@ -120,7 +130,7 @@ def test_one_graph_serves_pixels_of_every_size_and_format(from_pixels):
         images = decoded(seed, 1 + seed % 6)
         tensors = prepare.batch(images)
         with from_pixels.lane() as lane:
-            answer = lane.run_pixels(images).copy()
+            answer = answered(lane, images)
             # Where the engine reads them lie the host's bytes; a GPU with memory of its own gives no look.
             if from_pixels._gpu.shares_memory:
                 assert lane.images[: len(images)].tobytes() == tensors.tobytes()
@@ -129,13 +139,42 @@ def test_one_graph_serves_pixels_of_every_size_and_format(from_pixels):
     assert (STANDIN.standin_graphs(), STANDIN.standin_used_memory()) == (recorded, used)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_best_classes_are_found_in_the_graph_with_the_bits_of_the_host(monkeypatch, dtype):
+    monkeypatch.setenv("STANDIN_DISCRETE", "1")
+    flatten = [graphs.helper.make_node("Flatten", ["x"], ["y"])]  # 768 pixels are as many classes
+    ends = [graphs.value("x", ["N", 3, 16, 16])], [graphs.value("y", ["N", 768])]
+    engine = HostEngine(graphs.graph(flatten, *ends), BATCH, logits=dtype)
+    pipeline = Pipeline(Gpu(), engine, lanes=1, spec=bundles.spec())
+    copied = STANDIN.standin_copied_back()
+    with pipeline.lane() as lane:
+        lane.images[:3] = images(3)
+        lane.run(3)
+        assert lane.top(3, 2)
+        # For a batch of four: five indices and probabilities each, and no logits.
+        assert STANDIN.standin_copied_back() - copied == 4 * BEST * (4 + 4)
+        logits = engine.session.run(images(3)).astype(dtype)
+        for k in (1, BEST, BEST + 1, 100):
+            assert lane.top(3, k) == top(logits, k)
+        assert (lane.logits(3) == logits).all()
+        frames = decoded(4, 3)
+        assert lane.run_pixels(frames)
+        assert lane.top(3, BEST) == top(lane.logits(3), BEST)
+        lane.images[:] = np.nan
+        lane.run(2)
+        with pytest.raises(InputError, match="not finite numbers"):
+            lane.top(2, 1)
+    pipeline.close()
+    assert nothing_is_left()
+
+
 def test_threads_share_the_lanes_for_pixels(from_pixels):
     session, prepare = open_session(graphs.classifier(), threads=1), preprocessor(bundles.spec())
     batches = [decoded(seed, 1 + seed % 4) for seed in range(30)]
 
     def answer(images: list) -> np.ndarray:
         with from_pixels.lane() as lane:
-            return lane.run_pixels(images).copy()
+            return answered(lane, images)
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(answer, batches))
@@ -146,18 +185,18 @@ def test_threads_share_the_lanes_for_pixels(from_pixels):
 def test_what_does_not_fit_or_is_no_image_leaves_the_lane_as_it_was(from_pixels, monkeypatch):
     image = bundles.pixels(1)
     with from_pixels.lane() as lane:
-        known = lane.run_pixels([image]).copy()
-        assert lane.run_pixels([np.zeros((3000, 4000, 3), np.uint8)]) is None
-        assert lane.run_pixels([image] * 7) is None
+        known = answered(lane, [image])
+        assert not lane.run_pixels([np.zeros((3000, 4000, 3), np.uint8)])
+        assert not lane.run_pixels([image] * 7)
         for wrong in (image.astype(np.float32), np.zeros((1, 1 << 21, 3), np.uint8)):
             with pytest.raises(InputError):
                 lane.run_pixels([image, wrong])
-        assert (lane.run_pixels([image]) == known).all()
+        assert (answered(lane, [image]) == known).all()
 
 
 def test_without_a_specification_no_pixels_are_taken(pipeline):
     with pipeline.lane() as lane:
-        assert lane.run_pixels([bundles.pixels(1)]) is None
+        assert not lane.run_pixels([bundles.pixels(1)])
 
 
 def test_a_thread_waits_for_a_lane(pipeline):

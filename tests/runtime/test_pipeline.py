@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cuda import standin
-from tledge.runtime.pipeline import ladder
+from tledge.runtime.lane import ladder
 
 
 @given(st.lists(st.integers(1, 300), min_size=3, max_size=3).map(sorted))

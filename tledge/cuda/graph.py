@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tledge.cuda.memory import Array, Buffer
 from tledge.cuda.raw import call, library
 from tledge.cuda.stream import Stream
 
@@ -37,19 +38,39 @@ class Graph:
             MachineError: the GPU's context is lost.
         """
         raw = ctypes.c_void_p(stream.handle)
-        call("cuCtxPushCurrent_v2", ctypes.c_void_p(gpu.handle))
-        try:
+        with _current_here(gpu):
             call("cuGraphLaunch", self._executable, raw)
             call("cuStreamSynchronize", raw)
-        finally:
-            # A lost context may refuse this too: the error of the work is the news.
-            library().cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
     def free(self) -> None:
         """Give its resources back; once more does nothing."""
         if self._executable:
             call("cuGraphExecDestroy", self._executable)
             self._executable = ctypes.c_void_p()
+
+
+def download(gpu: Gpu, stream: Stream, array: Array, source: Buffer) -> None:
+    """Fill the contiguous page-locked `array` from the start of `source`, and wait, from any thread.
+
+    Raises:
+        MachineError: the GPU's context is lost.
+    """
+    raw = ctypes.c_void_p(stream.handle)
+    place, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+    with _current_here(gpu):
+        call("cuMemcpyDtoHAsync_v2", place, ctypes.c_ulonglong(source.address), size, raw)
+        call("cuStreamSynchronize", raw)
+
+
+@contextmanager
+def _current_here(gpu: Gpu) -> Iterator[None]:
+    """Make the GPU's context current in this thread, which need not be the one that opened it."""
+    call("cuCtxPushCurrent_v2", ctypes.c_void_p(gpu.handle))
+    try:
+        yield
+    finally:
+        # A lost context may refuse this too: the error of the work is the news.
+        library().cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 @contextmanager

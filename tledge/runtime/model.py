@@ -181,8 +181,11 @@ class Model:
         self, logits: NDArray[np.float32], images: Sequence[AnyImage], top_k: int = 5
     ) -> list[Prediction]:
         """Return labels and probabilities for logits N x classes; `images` name the files."""
+        return self._named(postprocess.top(logits, max(1, top_k)), images)
+
+    def _named(self, rankings: Sequence[postprocess.Ranking], images: Sequence[AnyImage]) -> list[Prediction]:
         result = []
-        for ranked, image in zip(postprocess.top(logits, max(1, top_k)), images, strict=True):
+        for ranked, image in zip(rankings, images, strict=True):
             guesses = tuple([Guess(self.labels[index], probability) for index, probability in ranked])
             index, probability = ranked[0]
             result.append(Prediction(file_name(image), guesses[0].label, index, probability, guesses))
@@ -199,12 +202,11 @@ class Model:
         files = any(isinstance(image, (str, os.PathLike, bytes)) for image in images)
         pixels = [] if files or not session.takes_pixels else [self.pixels(image) for image in images]
         with session.lend() as lent:
-            logits = lent.run_pixels(pixels) if pixels else None
-            if logits is None:
+            if not (pixels and lent.run_pixels(pixels)):
                 for image, place in zip(images, lent.images, strict=False):
                     self._write(image, place)
-                logits = lent.run(len(images))
-            return self.answers(logits.reshape(len(images), -1), images, top_k)
+                lent.run(len(images))
+            return self._named(lent.top(len(images), max(1, top_k)), images)
 
     def _write(self, image: AnyImage, place: NDArray[Any]) -> None:
         """Write the input tensor of one image to `place`, by the steps of `preprocess`."""

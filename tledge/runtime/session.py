@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tledge.errors import InputError
 from tledge.preprocess.frames import Frame
 from tledge.preprocess.images import Pixels
+from tledge.runtime.postprocess import Ranking
 
 Array = NDArray[Any]
 
@@ -39,18 +40,24 @@ class Port:
 
 
 class Lent(Protocol):
-    """Memory of the host that a device reads: `images`, N x the shape of one, is filled, `run` answers."""
+    """Memory of the host that a device reads: `images`, N x the shape of one, is filled; `run` answers.
+
+    The answers are of what ran last, and valid until it runs again or is given back.
+    """
 
     images: Array
 
-    def run(self, count: int) -> Array:
-        """Return the logits of the first `count` images: a view, valid until the memory is lent again."""
+    def run(self, count: int) -> None:
+        """Have the first `count` images answered."""
 
-    def run_pixels(self, images: Sequence[Pixels | Frame]) -> Array | None:
-        """Return such logits of decoded images, resampled on the device; None where they do not fit into it.
+    def run_pixels(self, images: Sequence[Pixels | Frame]) -> bool:
+        """Have decoded images answered, resampled on the device; False where they do not fit into it.
 
         InputError: one of them is no image, as in preprocessing on the host.
         """
+
+    def top(self, count: int, k: int) -> list[Ranking]:
+        """Return the `k` best classes of each of `count` images; see `tledge.runtime.postprocess.top`."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from tledge.cuda.compiler import find_compiler
 from tledge.errors import BundleError, InputError, MachineError, TledgeError
 from tledge.preprocess import Spec
 from tledge.runtime.engine_manifest import EngineManifest, EnginePort, engine_for, read_plan
-from tledge.runtime.pipeline import LANES, Context, Pipeline
+from tledge.runtime.lane import Context
+from tledge.runtime.pipeline import LANES, Pipeline
 from tledge.runtime.place import this_machine
 from tledge.runtime.session import Port, Session, check_ports
 from tledge.runtime.tensorrt_library import Library, load
@@ -107,7 +108,7 @@ def _stays_on_the_host(gpu: Gpu, image: Port, spec: Spec) -> str:
 
 
 class TensorRTEngine:
-    """A deserialised plan; see `tledge.runtime.pipeline.Engine`."""
+    """A deserialised plan; see `tledge.runtime.lane.Engine`."""
 
     def __init__(
         self, library: Library, manifest: EngineManifest, plan: bytes, image: Port, logits: Port

@@ -5,11 +5,12 @@
  * launch calls the function NAME__host of a shared library, which is the kernel's own source compiled for the CPU
  * (STANDIN_KERNELS names the library; see host_kernels.cpp). Errors have the codes that the real driver gives.
  *
- * Not thread-safe: one thread at a time. What pycuda links to and the tests do not need answers "not supported"
- * (unsupported.inc).
+ * Several threads may launch and wait, each on a stream of its own; all else is for one thread at a time. What pycuda
+ * links to and the tests do not need answers "not supported" (unsupported.inc).
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,13 +308,23 @@ static double now(void) {
 
 static Result drain(Stream *stream);
 
+static pthread_mutex_t kernels_take_turns = PTHREAD_MUTEX_INITIALIZER;
+static size_t copied_back; /* bytes, into page-locked memory */
+size_t standin_copied_back(void) { return copied_back; }
+
 static Result run(const Graph *list) {
     for (const Operation *operation = list->first; operation; operation = operation->next) {
         if (lost) return lost;
         switch (operation->kind) {
-            case COPY: memcpy(operation->to, operation->from, operation->size); break;
+            case COPY:
+                memcpy(operation->to, operation->from, operation->size);
+                if (is_pinned(operation->to)) copied_back += operation->size;
+                break;
             case KERNEL:
+                /* Streams of several threads may run at once; the kernels, whose indices are variables, may not. */
+                pthread_mutex_lock(&kernels_take_turns);
                 lost = operation->kernel(operation->grid, operation->block, operation->shared, operation->owned);
+                pthread_mutex_unlock(&kernels_take_turns);
                 break;
             case FUNCTION: operation->function(operation->to); break;
             case RECORD: operation->event->milliseconds = now(); break;
