@@ -4,7 +4,8 @@
 
 Runs `tledge bench` several times, each in a fresh process, then once beside a busy loop. Prints one JSON
 document: the P50 of each run, by how much they differ, which were valid, and what was said beside the loop;
-and `harness_us`, the load generator's own time for a query of 1 ms, less what the query measured itself.
+`same_twice_by_turns`, the ratio of `fp32` on ONNX Runtime to itself in one run; and `harness_us`, the load
+generator's own time for a query of 1 ms, less what the query measured itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from tledge.bench.load import Rules, alone, load
+from tledge.bench.candidates import Candidate, images_of, loaded
+from tledge.bench.comparison import ratios
+from tledge.bench.load import Rules, alone, in_turns, load
+from tledge.bundle import Bundle
 
 BUSY = [sys.executable, "-c", "while True: pass"]
 
@@ -50,6 +54,17 @@ def harness_us() -> dict[str, float]:
     return {"p25": round(low, 2), "p50": round(middle, 2), "p75": round(high, 2)}
 
 
+def same_twice(bundle: Path, duration: float) -> dict[str, float]:
+    """Return the ratio of P50 between one model and itself, by turns in one run, with its 95 % interval."""
+    opened = Bundle.open(bundle)
+    found = images_of(opened, None, 0)
+    who = Candidate("fp32", "onnxruntime", 1, 1)
+    subject = loaded(opened, [who], found.files, "jpeg")[0]
+    loads = [load(subject.query, len(found.files), Rules(duration, 1024)) for _ in range(2)]
+    (ratio,) = ratios(in_turns(loads), ["again", "once"])
+    return {name: round(value, 4) for name, value in ratio["latency"]["p50"].items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", type=Path)
@@ -66,6 +81,7 @@ def main() -> None:
     p50 = [run["latency_ms"]["p50"] for run in runs]
     document = {
         "harness_us": harness_us(),
+        "same_twice_by_turns": same_twice(wanted.bundle, wanted.duration),
         "p50_ms": [round(value, 4) for value in p50],
         "spread_percent": round((max(p50) / min(p50) - 1) * 100, 2),
         "valid": [run["valid"] for run in runs],

@@ -148,8 +148,8 @@ def described(watched: Watched, device: str) -> dict[str, Any]:
             else None
         )
     if board is not None or device.startswith("cuda"):
-        gpus = machine.cuda().gpus
-        found["gpu"] = gpus[0].name if gpus else None
+        used = int(device.partition(":")[2] or 0)
+        found["gpu"] = next((gpu.name for gpu in machine.cuda().gpus if gpu.index == used), None)
         found["gpu_clock_mhz"] = _range(watched.readings("gpu_mhz"))
         found["gpu_temperature_c"] = _range(watched.readings("gpu_c"))
         found["gpu_load_percent"] = _range(watched.readings("gpu_load"))
