@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from gpu_road import MEANINGS, SPECS, TOP, Preparation, Road, copy_inside, frame
+from gpu_parts import MEANINGS, SPECS, Preparation, copy_inside, frame, network
 
 from tledge.bench.percentiles import percentile
 from tledge.cuda import Gpu, Stream, capture
@@ -31,7 +32,8 @@ from tledge.cuda.compiler import find_compiler
 from tledge.cuda.topk import TopK
 from tledge.preprocess import preprocessor
 from tledge.preprocess.frames import FORMATS
-from tledge.runtime.postprocess import ranked, top
+from tledge.runtime.lane import BEST, Lane
+from tledge.runtime.postprocess import Ranking, ranked, top
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def topk_bits(run: Run) -> Iterator[Row]:
     for dtype in ("float32", "float16"):
         for classes in (1, 2, 5, 255, 256, 257, 1000, run.pick(21841, 2000)):
             for scale in (0.0, 1.0, 20.0):
-                images, k = 8, min(TOP, classes)
+                images, k = 8, min(BEST, classes)
                 logits = gpu.mapped((images, classes), dtype)
                 logits.array[:] = (random.normal(0, scale, (images, classes))).round(1)
                 indices, probabilities = (
@@ -153,7 +155,12 @@ def copy_rate(run: Run) -> float:
     """Return the GPU's copy rate in GB/s, bytes read and bytes written."""
     size = run.pick(1024, 1) << 20
     stream, there, here = run.gpu.stream(), run.gpu.allocate(size), run.gpu.allocate(size)
-    taken = milliseconds(run.gpu, stream, lambda: copy_inside(stream, there, here, size), run.pick(20, 2))
+    taken = milliseconds(
+        run.gpu,
+        stream,
+        lambda: copy_inside(stream.handle, there.address, here.address, size),
+        run.pick(20, 2),
+    )
     there.free()
     here.free()
     return 2 * size / taken / 1e6
@@ -186,10 +193,10 @@ def layer(run: Run) -> Iterator[Row]:
     stream, event, buffer = gpu.stream(), gpu.event(), gpu.allocate(1 << 20)
     small = gpu.pinned((4096,), np.uint8)
     small[:] = 0
-    logits, indices = gpu.mapped((1, 1000), np.float32), gpu.mapped((1, TOP), np.int32)
+    logits, indices = gpu.mapped((1, 1000), np.float32), gpu.mapped((1, BEST), np.int32)
     logits.array[:] = 0
-    probabilities = gpu.mapped((1, TOP), np.float32)
-    search = TopK(gpu, "float32", 1000, TOP)
+    probabilities = gpu.mapped((1, BEST), np.float32)
+    search = TopK(gpu, "float32", 1000, BEST)
 
     def launched() -> None:
         search.give(stream, logits, 1, indices, probabilities)
@@ -215,10 +222,10 @@ def graphs(run: Run) -> Iterator[Row]:
     stream, buffer = gpu.stream(), gpu.allocate(4096)
     sent, back = gpu.pinned((4096,), np.uint8), gpu.pinned((4096,), np.uint8)
     sent[:] = 0
-    logits, indices = gpu.mapped((1, 10), np.float32), gpu.mapped((1, TOP), np.int32)
+    logits, indices = gpu.mapped((1, 10), np.float32), gpu.mapped((1, BEST), np.int32)
     logits.array[:] = 0
-    probabilities = gpu.mapped((1, TOP), np.float32)
-    search = TopK(gpu, "float32", 10, TOP)
+    probabilities = gpu.mapped((1, BEST), np.float32)
+    search = TopK(gpu, "float32", 10, BEST)
 
     def give() -> None:
         stream.upload(buffer, sent)
@@ -254,39 +261,47 @@ def end_to_end(run: Run) -> Iterator[Row]:
         ("500 x 375", "rgb", (500, 375)),
     ):
         width, height = (side // run.pick(1, 10) for side in sides)
-        batches = [[frame(format, width, height, MEANINGS[0], seed)] for seed in range(4)]
-        road = Road(run.gpu, batches, classes=1000)
+        images = [frame(format, width, height, MEANINGS[0], seed) for seed in range(4)]
+        engine = network()
+        lane = Lane(run.gpu, engine, SPECS[0])
         times, count = [], run.pick(5000, 8)
         for number in range(count + count // 10):
             begun = time.perf_counter()
-            road.answer(batches[number % 4])
+            answer(lane, images[number % 4])
             times.append(1e3 * (time.perf_counter() - begun))
-        road.free()
+        lane.free()
         kept = np.array(times[count // 10 :])
         p50, p99 = (percentile(kept, fraction) for fraction in (0.5, 0.99))
         yield Row(
-            f"{name} {format} pixels to labels, {road.network.name}, {count} frames",
+            f"{name} {format} pixels to labels, {engine.name}, {count} frames",
             f"p50 {p50:.3f} ms, p99 {p99:.3f} ms, ratio {p99 / p50:.3f}",
             "p99 at most 1.05 of p50",
         )
 
 
+def answer(lane: Lane, image: Any) -> Ranking:
+    """Return the best classes of one image, as `predict` has them found."""
+    if not lane.run_pixels([image]):
+        raise RuntimeError("the image does not fit into a lane")
+    return lane.top(1, BEST)[0]
+
+
 def leaks(run: Run) -> Iterator[Row]:
     """Answer frames of several sizes and formats, and see what is gone."""
     sides = (64, 48) if run.tiny else (640, 480)
-    batches = [
-        [frame(format, sides[0] - 7 * step, sides[1] - 5 * step, MEANINGS[0], step)]
+    images = [
+        frame(format, sides[0] - 7 * step, sides[1] - 5 * step, MEANINGS[0], step)
         for step, format in enumerate(("rgb", "nv12", "bgrx", "yuyv"))
     ]
-    road = Road(run.gpu, batches, classes=1000)
-    right = [road.answer(batch) for batch in batches]
+    lane = Lane(run.gpu, network(), SPECS[0])
+    right = [answer(lane, image) for image in images]
     for number in range(run.frames // 10):
-        road.answer(batches[number % 4])
+        answer(lane, images[number % 4])
     before, wrong = (run.gpu.memory()[0], resident()), 0
     for number in range(run.frames):
-        wrong += road.answer(batches[number % 4]) != right[number % 4]
+        wrong += answer(lane, images[number % 4]) != right[number % 4]
     after = run.gpu.memory()[0], resident()
-    road.free()
+    lane.free()
     gone = before[0] - after[0], after[1] - before[1]
     yield Row(
         f"{run.frames} frames of four sizes and formats through one graph",
