@@ -1,17 +1,12 @@
 // The lines of colour.h step by step over a row, in loops that a compiler can vectorise: two chroma rows are blended,
-// spread over the pixels, and put through the matrix.
+// spread over the pixels, and put through the matrix. An instruction set that has kernels of its own does most of it.
 #include "frame.h"
 
 #include <vector>
 
 #include "colour.h"
+#include "rows.h"
 
-// The same loops for wider vectors, chosen when the library is loaded. Integers: the bytes do not depend on it.
-#if defined(__x86_64__)
-#define TLEDGE_WIDE __attribute__((target_clones("avx2", "default")))
-#else
-#define TLEDGE_WIDE
-#endif
 // A loop whose step is a constant where it is called: only then is it vectorised.
 #define TLEDGE_INSIDE static inline __attribute__((always_inline))
 
@@ -26,18 +21,14 @@ bool halves_rows(Format format) { return format <= Format::i420; }
 
 const uint8_t* row_of(const tledge_frame& frame, int plane, int row) { return frame.planes[plane] + frame.strides[plane] * row; }
 
-// Where Y', Cb and Cr of a row begin, and how many bytes apart they lie.
-struct YuvRow {
-    const uint8_t *luma, *u, *v, *other_u, *other_v;
-    int luma_step, chroma_step, weight;
-};
-
 YuvRow yuv_row(const tledge_frame& frame, int row) {
     const Format format = static_cast<Format>(frame.format);
+    const int samples = (frame.width + 1) / 2;
+    const bool between = frame.between_columns != 0;
     if (!halves_rows(format)) {
         const uint8_t* packed = row_of(frame, 0, row);
         const int luma = format == Format::yuyv ? 0 : 1, u = 1 - luma;
-        return {packed + luma, packed + u, packed + u + 2, packed + u, packed + u + 2, 2, 4, 0};
+        return {packed + luma, packed + u, packed + u + 2, packed + u, packed + u + 2, 2, 4, 0, frame.width, samples, between};
     }
     const ChromaTaps taps = chroma_taps(row, (frame.height + 1) / 2, frame.between_rows != 0);
     const bool planar = format == Format::i420;
@@ -46,7 +37,7 @@ YuvRow yuv_row(const tledge_frame& frame, int row) {
         return planar ? row_of(frame, 1 + channel, at) : row_of(frame, 1, at) + (channel ^ swapped);
     };
     return {row_of(frame, 0, row), chroma(0, taps.first), chroma(1, taps.first), chroma(0, taps.second),
-            chroma(1, taps.second), 1, planar ? 1 : 2, taps.weight};
+            chroma(1, taps.second), 1, planar ? 1 : 2, taps.weight, frame.width, samples, between};
 }
 
 // Samples begin .. end - 1 of the blend of two chroma rows; sample i goes to u[i + 1], which leaves room at either end.
@@ -55,7 +46,7 @@ TLEDGE_INSIDE void blend_channel(const uint8_t* own, const uint8_t* other, int s
     for (int i = begin; i < end; ++i) to[i + 1] = static_cast<int16_t>(blend_rows(own[i * step], other[i * step], weight));
 }
 
-TLEDGE_WIDE void blend(const YuvRow& row, int begin, int end, int16_t* u, int16_t* v) {
+void blend(const YuvRow& row, int begin, int end, int16_t* u, int16_t* v) {
     if (row.chroma_step == 1) {
         blend_channel(row.u, row.other_u, 1, row.weight, begin, end, u);
         blend_channel(row.v, row.other_v, 1, row.weight, begin, end, v);
@@ -69,7 +60,7 @@ TLEDGE_WIDE void blend(const YuvRow& row, int begin, int end, int16_t* u, int16_
 }
 
 // Chroma of the two pixels of each of the pairs begin .. end - 1: what chroma_taps says, with the ends repeated before.
-TLEDGE_WIDE void spread(const int16_t* __restrict__ blend, int begin, int end, bool between, int16_t* __restrict__ chroma) {
+void spread(const int16_t* __restrict__ blend, int begin, int end, bool between, int16_t* __restrict__ chroma) {
     const int even = between ? 1 : 0, odd = between ? 1 : 2;
     for (int i = begin; i < end; ++i) {
         chroma[2 * i] = static_cast<int16_t>(blend_columns(blend[i + 1], blend[i], even));
@@ -89,7 +80,7 @@ TLEDGE_INSIDE void convert_pixels(const ColourMatrix m, const uint8_t* __restric
     }
 }
 
-TLEDGE_WIDE void convert(const ColourMatrix& m, const uint8_t* luma, int step, const int16_t* u, const int16_t* v, int begin,
+void convert(const ColourMatrix& m, const uint8_t* luma, int step, const int16_t* u, const int16_t* v, int begin,
                          int end, uint8_t* red, uint8_t* green, uint8_t* blue) {
     if (step == 1) {
         convert_pixels(m, luma, 1, u, v, begin, end, red, green, blue);
@@ -98,7 +89,7 @@ TLEDGE_WIDE void convert(const ColourMatrix& m, const uint8_t* luma, int step, c
     }
 }
 
-TLEDGE_WIDE void interleave(const uint8_t* __restrict__ red, const uint8_t* __restrict__ green, const uint8_t* __restrict__ blue,
+void interleave(const uint8_t* __restrict__ red, const uint8_t* __restrict__ green, const uint8_t* __restrict__ blue,
                             int begin, int end, uint8_t* __restrict__ rgb) {
     for (int x = begin; x < end; ++x) {
         rgb[3 * x] = red[x];
@@ -122,26 +113,28 @@ struct Scratch {
 
 thread_local Scratch scratch;
 
-void convert_yuv(const tledge_frame& frame, int row, int begin, int end, uint8_t* rgb) {
-    const int samples = (frame.width + 1) / 2;
-    scratch.hold(samples);
+void convert_yuv(const tledge_frame& frame, const FrameKernels* kernels, int row, int begin, int end, uint8_t* rgb) {
     const YuvRow from = yuv_row(frame, row);
-    const int first = begin / 2, last = (end + 1) / 2;  // pairs
+    const int samples = from.samples;
+    scratch.hold(samples);
+    const ColourMatrix matrix{frame.matrix[0], frame.matrix[1], frame.matrix[2], frame.matrix[3], frame.matrix[4], frame.matrix[5]};
     int16_t *u = scratch.blends[0].data(), *v = scratch.blends[1].data();
+    uint8_t *red = scratch.planes[0].data(), *green = scratch.planes[1].data(), *blue = scratch.planes[2].data();
+    if (kernels != nullptr) begin = kernels->yuv(from, matrix, begin, end, u, v, red, green, rgb);
+    if (begin >= end) return;
+    const int first = begin / 2, last = (end + 1) / 2;  // pairs
     blend(from, first > 0 ? first - 1 : 0, last < samples ? last + 1 : samples, u, v);
     for (int c = 0; c < 2; ++c) {
         int16_t* blended = scratch.blends[c].data();
         blended[0] = blended[1];
         blended[samples + 1] = blended[samples];
-        spread(blended, first, last, frame.between_columns != 0, scratch.chroma[c].data());
+        spread(blended, first, last, from.between, scratch.chroma[c].data());
     }
-    const ColourMatrix matrix{frame.matrix[0], frame.matrix[1], frame.matrix[2], frame.matrix[3], frame.matrix[4], frame.matrix[5]};
-    uint8_t *red = scratch.planes[0].data(), *green = scratch.planes[1].data(), *blue = scratch.planes[2].data();
     convert(matrix, from.luma, from.luma_step, scratch.chroma[0].data(), scratch.chroma[1].data(), begin, end, red, green, blue);
     interleave(red, green, blue, begin, end, rgb);
 }
 
-TLEDGE_WIDE void reorder(const uint8_t* __restrict__ pixels, int step, int red, int green, int blue, int begin, int end,
+void reorder(const uint8_t* __restrict__ pixels, int step, int red, int green, int blue, int begin, int end,
                          uint8_t* __restrict__ rgb) {
     for (int x = begin; x < end; ++x) {
         rgb[3 * x] = pixels[step * x + red];
@@ -171,14 +164,14 @@ bool makes_sense(const tledge_frame& frame) {
     return true;
 }
 
-void convert_row(const tledge_frame& frame, int row, int begin, int end, uint8_t* rgb) {
+void convert_row(const tledge_frame& frame, const RowKernels& kernels, int row, int begin, int end, uint8_t* rgb) {
     const Format format = static_cast<Format>(frame.format);
-    if (!is_yuv(format)) {
-        const uint8_t* pixels = row_of(frame, 0, row);
-        if (format == Format::grey) return reorder(pixels, 1, 0, 0, 0, begin, end, rgb);
-        return format == Format::bgrx ? reorder(pixels, 4, 2, 1, 0, begin, end, rgb) : reorder(pixels, 4, 0, 1, 2, begin, end, rgb);
-    }
-    convert_yuv(frame, row, begin, end, rgb);
+    if (is_yuv(format)) return convert_yuv(frame, kernels.frames, row, begin, end, rgb);
+    const uint8_t* pixels = row_of(frame, 0, row);
+    if (format == Format::grey) return reorder(pixels, 1, 0, 0, 0, begin, end, rgb);
+    const bool blue_first = format == Format::bgrx;
+    if (kernels.frames != nullptr) begin = kernels.frames->reorder(pixels, blue_first, begin, end, frame.width, rgb);
+    reorder(pixels, 4, blue_first ? 2 : 0, 1, blue_first ? 0 : 2, begin, end, rgb);
 }
 
 }  // namespace tledge

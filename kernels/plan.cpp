@@ -15,6 +15,7 @@ namespace tledge {
 namespace {
 
 constexpr int kBlock = 16;  // samples
+constexpr int kMostEvenPairs = 8;
 constexpr int kDigits = 3;
 constexpr int32_t kLargestDigits = 127 << 16;  // what three signed digits hold, less a little
 constexpr int kCacheLine = 64;
@@ -83,29 +84,42 @@ Plan::Plan(const tledge_geometry& wanted, const RowKernels& set)
 
 void Plan::lay_out_outputs() {
     const bool bytes = kernels->digits == Digits::signed_bytes;
-    const int words = bytes ? kDigits : 4;  // a quad of taps
-    const int most = (*std::max_element(x.count.begin(), x.count.end()) + 3) / 4;
+    const int taps = bytes ? 4 : 2, words = bytes ? kDigits : 2;  // of a step
+    first_ = x.first;
     steps_.resize(x.outputs);
     bias_.resize(x.outputs);
-    weights_.allocate(sizeof(int32_t) * x.outputs * most * words);
+    int most = 0;
     row_reach = 0;
     for (int i = 0; i < x.outputs; ++i) {
-        const int quads = (x.count[i] + 3) / 4;
-        steps_[i] = bytes ? quads : (x.count[i] + 1) / 2;
+        // Pairs lie where they do in every output, so that pixels are put together once.
+        if (!bytes) first_[i] -= (first_[i] - x.lowest) & 1;
+        steps_[i] = (x.first[i] + x.count[i] - first_[i] + taps - 1) / taps;
         bias_[i] = bias_of(x, i);
-        int32_t* to = weights_.as<int32_t>() + static_cast<size_t>(i) * most * words;
-        for (int tap = 0; tap < x.count[i]; ++tap) {
-            int32_t* quad = to + tap / 4 * words;
-            if (bytes) {
-                put_digits(x.of(i)[tap], tap & 3, quad, 1);
-            } else {
-                put_halves(x.of(i)[tap], tap & 1, quad + (tap & 2));
-            }
-        }
-        const size_t last = 3 * (static_cast<size_t>(x.first[i]) + 4 * (quads - 1));
+        most = std::max(most, steps_[i]);
+        const size_t last = 3 * (static_cast<size_t>(first_[i]) + taps * (steps_[i] - 1));
         row_reach = std::max(row_reach, last + kernels->reach);
     }
-    horizontal.first = x.first.data();
+    if (!bytes && most <= kMostEvenPairs) {
+        // A loop of the same length everywhere is worth more than the zeros.
+        horizontal.pairs = most;
+        for (int i = 0; i < x.outputs; ++i) {
+            steps_[i] = most;
+            row_reach = std::max(row_reach, 3 * (static_cast<size_t>(first_[i]) + taps * (most - 1)) + kernels->reach);
+        }
+    }
+    weights_.allocate(sizeof(int32_t) * x.outputs * most * words);
+    for (int i = 0; i < x.outputs; ++i) {
+        int32_t* to = weights_.as<int32_t>() + static_cast<size_t>(i) * most * words;
+        for (int tap = 0; tap < x.count[i]; ++tap) {
+            const int at = x.first[i] - first_[i] + tap;
+            if (bytes) {
+                put_digits(x.of(i)[tap], at & 3, to + at / taps * words, 1);
+            } else {
+                put_halves(x.of(i)[tap], at & 1, to + at / taps * words);
+            }
+        }
+    }
+    horizontal.first = first_.data();
     horizontal.count = steps_.data();
     horizontal.weights = weights_.as<int32_t>();
     horizontal.stride = most * words;

@@ -51,7 +51,7 @@ struct Plan {
     void lay_out_blocks();
     void lay_out_vertical();
 
-    std::vector<int32_t> steps_, bias_, block_base_, block_quads_, block_at_, unit_, units_, row_bias_;
+    std::vector<int32_t> first_, steps_, bias_, block_base_, block_quads_, block_at_, unit_, units_, row_bias_;
     AlignedBytes weights_, index_, vertical_weights_;
 };
 

@@ -11,12 +11,12 @@
 namespace tledge {
 namespace {
 
-constexpr int kMostRows = 4;  // of a group
+constexpr int kMostRows = 8;  // of a group
 
 // What one thread works in: grown to the largest image so far, so that no frame allocates.
 struct Scratch {
     std::vector<uint8_t> ring, edge, row;
-    std::vector<const uint8_t*> groups;
+    std::vector<const uint8_t*> units;
 
     static uint8_t* at_least(std::vector<uint8_t>& buffer, size_t bytes) {
         if (buffer.size() < bytes) buffer.resize(bytes);
@@ -40,7 +40,8 @@ class Rows {
         for (int i = 0; i < plan_.kernels->rows; ++i) {
             if (source_.frame != nullptr) {
                 uint8_t* converted = edge_ + i * edge_stride_;
-                convert_row(*source_.frame, plan_.source_row(group, i), plan_.x.lowest, plan_.x.highest, converted);
+                const int row = plan_.source_row(group, i);
+                convert_row(*source_.frame, *plan_.kernels, row, plan_.x.lowest, plan_.x.highest, converted);
                 rows[i] = converted;
                 continue;
             }
@@ -66,19 +67,26 @@ class Rows {
 class Ring {
   public:
     Ring(const Plan& plan, const Rows& rows) : plan_(plan), rows_(rows), bytes_(plan.kernels->group_bytes(plan.x.outputs)) {
-        base_ = Scratch::at_least(scratch.ring, bytes_ * plan.most_groups + kSlack);
-        if (scratch.groups.size() < static_cast<size_t>(plan.most_groups)) scratch.groups.resize(plan.most_groups);
+        base_ = Scratch::at_least(scratch.ring, bytes_ * plan.most_groups + 2 * kSlack);
+        base_ += kSlack - reinterpret_cast<uintptr_t>(base_) % kSlack;  // no vector across two cache lines
+        units_a_group_ = plan.kernels->rows / plan.kernels->unit;
+        const size_t most = static_cast<size_t>(plan.most_groups) * units_a_group_;
+        if (scratch.units.size() < most) scratch.units.resize(most);
     }
 
-    const uint8_t* const* groups_for(int row) {
+    const uint8_t* const* units_for(int row) {
         const int first = plan_.first_group(row), count = plan_.groups_of(row);
         for (next_ = std::max(next_, first); next_ < first + count; ++next_) {
             const uint8_t* from[kMostRows];
             rows_.of_group(next_, from);
             plan_.kernels->horizontal(plan_.horizontal, from, slot(next_));
         }
-        for (int i = 0; i < count; ++i) scratch.groups[i] = slot(first + i);
-        return scratch.groups.data();
+        const int unit = plan_.vertical.unit[row];
+        for (int i = 0; i < plan_.vertical.units[row]; ++i) {
+            const int group = (unit + i) / units_a_group_, within = (unit + i) % units_a_group_;
+            scratch.units[i] = slot(group) + bytes_ / units_a_group_ * within;
+        }
+        return scratch.units.data();
     }
 
   private:
@@ -88,6 +96,7 @@ class Ring {
     const Rows& rows_;
     size_t bytes_;
     uint8_t* base_;
+    int units_a_group_;
     int next_ = 0;
 };
 
@@ -121,7 +130,7 @@ void run_interleaved(const Plan& plan, const Table* table, Ring& ring, void* out
     for (int y = begin; y < end; ++y) {
         const int inner = y - g.pad_top;
         if (inner >= 0 && inner < g.height) {
-            plan.kernels->vertical_interleaved(plan.vertical, inner, ring.groups_for(inner), row + 3 * static_cast<size_t>(g.pad_left));
+            plan.kernels->vertical_interleaved(plan.vertical, inner, ring.units_for(inner), row + 3 * static_cast<size_t>(g.pad_left));
             fill(g.pad_left + g.width, width);
         } else {
             fill(0, width);
@@ -148,7 +157,7 @@ void run_planes(const Plan& plan, const Table& table, Ring& ring, void* out, int
     for (int y = begin; y < end; ++y) {
         const int inner = y - g.pad_top;
         if (inner >= 0 && inner < g.height) {
-            plan.kernels->vertical(plan.vertical, inner, ring.groups_for(inner), planes);
+            plan.kernels->vertical(plan.vertical, inner, ring.units_for(inner), planes);
             fill(g.pad_left + g.width, width);
         } else {
             fill(0, width);

@@ -13,6 +13,8 @@
 
 namespace tledge {
 
+struct FrameKernels;
+
 // Bytes that a kernel may write past the end of a row of 8-bit samples.
 constexpr int kSlack = 64;
 
@@ -24,6 +26,7 @@ struct HorizontalTable {
     const int32_t* weights;
     int stride;             // of weights, in int32, from one output to the next
     const int32_t* bias;    // each output: one half, and 128 times the sum of its weights
+    int pairs;              // halves: of every output, the last ones of weight zero; 0: they differ
     // Sixteen samples at a time:
     int blocks;             // of 16 samples; 0: one output at a time
     int span;               // bytes of a source row that one block's quad reads: 64 or 128
@@ -65,10 +68,11 @@ struct RowKernels {
     int reach;                // bytes that one load reads from an output's first source byte
     size_t (*group_bytes)(int width);
     void (*horizontal)(const HorizontalTable&, const uint8_t* const* rows, uint8_t* group);
-    // groups: pointers to consecutive groups, the first of which holds the row's first unit.
-    void (*vertical)(const VerticalTable&, int row, const uint8_t* const* groups, uint8_t* const* planes);
-    void (*vertical_interleaved)(const VerticalTable&, int row, const uint8_t* const* groups, uint8_t* samples);
+    // units: pointers to the units that the row reads. The units of a group lie one after another, equally far apart.
+    void (*vertical)(const VerticalTable&, int row, const uint8_t* const* units, uint8_t* const* planes);
+    void (*vertical_interleaved)(const VerticalTable&, int row, const uint8_t* const* units, uint8_t* samples);
     void (*emit)(const EmissionTable&, int channel, const uint8_t* values, int count, void* out);
+    const FrameKernels* frames;  // nullptr: no faster than frame.cpp
 };
 
 extern const RowKernels kScalar;

@@ -1,76 +1,146 @@
 // AVX2 (x86 since Haswell and Zen): 16-bit dot products on weights of two halves.
 //
-// A group is four source rows: two pairs, each of samples of two 16-bit values, one a row. So both passes
-// multiply two values of one sample in one step of `vpmaddwd`: two taps of a row, then two rows of a column.
+// A group is eight source rows. Before the horizontal pass their pixels are laid out in pairs of neighbours, of 16-bit
+// values, so that one step of `vpmaddwd` multiplies two taps of eight samples, and no sample is taken apart twice. What it
+// gives is four pairs of rows, each of samples of two 16-bit values, one a row: the vertical pass multiplies two rows of a
+// column in one step.
 #include <immintrin.h>
 
+#include "frame.h"
 #include "lines.h"
 #include "rows.h"
 
 namespace tledge {
 namespace {
 
-constexpr int kRows = 4;
+constexpr int kRows = 8;
+constexpr int kRowPairs = kRows / 2;
+constexpr int kChannels = 3;
+// Pixel pairs of eight rows that are laid out at a time: 12 KB, which stays in the nearest cache.
+constexpr int kTile = 128;
 
 // Whole steps of 24 samples for the vertical pass, and the tail of the last store of the horizontal one.
 size_t pair_bytes(int width) { return (static_cast<size_t>(3 * width) + 23) / 24 * 24 * 4 + 32; }
 
-size_t group_bytes(int width) { return 2 * pair_bytes(width); }
+size_t group_bytes(int width) { return kRowPairs * pair_bytes(width); }
 
 struct Sums {
     __m256i low = _mm256_set1_epi32(kHalf), high = _mm256_setzero_si256();
 
     inline void add(__m256i values, __m256i low_half, __m256i high_half) {
+        // Else the compiler loads the values twice, and adds in an order for which it has too few registers.
+        asm("" : "+x"(values));
         low = _mm256_add_epi32(low, _mm256_madd_epi16(values, low_half));
         high = _mm256_add_epi32(high, _mm256_madd_epi16(values, high_half));
+        asm("" : "+x"(low), "+x"(high));
     }
     inline __m256i value() const {
         return _mm256_srai_epi32(_mm256_add_epi32(low, _mm256_slli_epi32(high, 11)), kPrecision);
     }
 };
 
-inline __m256i two_rows(const uint8_t* a, const uint8_t* b) {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a))),
-                                   _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1);
+inline __m256i two_rows(const uint8_t* even, const uint8_t* odd) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(even))),
+                                   _mm_loadu_si128(reinterpret_cast<const __m128i*>(odd)), 1);
 }
 
-// Rows 0 and 1 in the lanes of one vector, 2 and 3 in the other's: clipped, as 16-bit values, row beside row.
-inline void store_pairs(__m256i rows01, __m256i rows23, uint8_t* first, uint8_t* second) {
-    const __m256i words = _mm256_packs_epi32(rows01, rows23);
-    const __m256i clipped = _mm256_min_epi16(_mm256_max_epi16(words, _mm256_setzero_si256()), _mm256_set1_epi16(255));
-    const __m128i even = _mm256_castsi256_si128(clipped), odd = _mm256_extracti128_si256(clipped, 1);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(first), _mm_unpacklo_epi16(even, odd));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(second), _mm_unpackhi_epi16(even, odd));
+// Pixels of eight rows from byte `offset` on, four at a time, in pairs. A pair is three vectors: even rows in the lower
+// lanes, odd ones in the upper; lanes of vector c are red, green and blue of rows 2 c and 2 c + 1, and channel c of rows
+// 6 and 7.
+void lay_out(const uint8_t* const* rows, size_t offset, int quads, __m256i* pairs) {
+    const auto both = [](__m128i lane) { return _mm256_broadcastsi128_si256(lane); };
+    const __m256i front = both(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, 12, -1, 13, -1));
+    const __m256i back = both(_mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, 14, -1, 15, -1));
+    // One channel of four pixels, to the four bytes behind them.
+    const __m256i red = both(_mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 3, 6, 9));
+    const __m256i one = _mm256_and_si256(_mm256_set1_epi8(1), _mm256_cmpgt_epi8(red, _mm256_set1_epi8(-1)));
+    const __m256i green = _mm256_add_epi8(red, one), blue = _mm256_add_epi8(green, one);
+    for (int quad = 0; quad < quads; ++quad, offset += 12, pairs += 2 * kChannels) {
+        const __m256i last = two_rows(rows[6] + offset, rows[7] + offset);
+        const __m256i channels[kChannels] = {_mm256_shuffle_epi8(last, red), _mm256_shuffle_epi8(last, green),
+                                             _mm256_shuffle_epi8(last, blue)};
+        for (int c = 0; c < kChannels; ++c) {
+            const __m256i pixels = two_rows(rows[2 * c] + offset, rows[2 * c + 1] + offset);
+            const __m256i bytes = _mm256_blend_epi32(pixels, channels[c], 0x88);
+            _mm256_store_si256(pairs + c, _mm256_shuffle_epi8(bytes, front));
+            _mm256_store_si256(pairs + kChannels + c, _mm256_shuffle_epi8(bytes, back));
+        }
+    }
+}
+
+// One pixel of eight rows.
+struct Pixel {
+    Sums sums[kChannels];
+
+    inline void add(const __m256i* pairs, const int32_t* halves, int count) {
+        for (int i = 0; i < count; ++i, pairs += kChannels, halves += 2) {
+            const __m256i low = _mm256_set1_epi32(halves[0]), high = _mm256_set1_epi32(halves[1]);
+            for (int c = 0; c < kChannels; ++c) sums[c].add(_mm256_load_si256(pairs + c), low, high);
+        }
+    }
+
+    // Clipped, as 16-bit values, row beside row: to four pairs of rows, `apart` bytes from one another.
+    inline void store(uint8_t* to, size_t apart) const {
+        const __m256i most = _mm256_set1_epi16(255), last = sums[2].value();
+        const __m256i words01 = _mm256_min_epu16(_mm256_packus_epi32(sums[0].value(), sums[1].value()), most);
+        const __m256i words2 = _mm256_min_epu16(_mm256_packus_epi32(last, last), most);
+        const __m128i even01 = _mm256_castsi256_si128(words01), odd01 = _mm256_extracti128_si256(words01, 1);
+        const __m128i row01 = _mm_unpacklo_epi16(even01, odd01), row23 = _mm_unpackhi_epi16(even01, odd01);
+        const __m128i row45 = _mm_unpacklo_epi16(_mm256_castsi256_si128(words2), _mm256_extracti128_si256(words2, 1));
+        // Rows 6 and 7 are the last lanes of the three.
+        const __m128i red_green = _mm_unpackhi_epi32(row01, row23);
+        const __m128i row67 = _mm_castps_si128(
+            _mm_shuffle_ps(_mm_castsi128_ps(red_green), _mm_castsi128_ps(row45), _MM_SHUFFLE(3, 3, 3, 2)));
+        const __m128i rows[kRowPairs] = {row01, row23, row45, row67};
+        for (int i = 0; i < kRowPairs; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * apart), rows[i]);
+    }
+};
+
+// count: pairs of every output, or 0 where they differ.
+template <int count>
+void horizontal_of(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
+    __m256i pairs[kChannels * (kTile + 1)];
+    const size_t apart = pair_bytes(table.width);
+    const auto of = [&](int x) { return count > 0 ? count : table.count[x]; };
+    for (int x = 0; x < table.width;) {
+        const int from = table.first[x];
+        int end = x, span = 0;
+        for (; end < table.width; ++end) {
+            const int reached = (table.first[end] - from) / 2 + of(end);
+            if (reached > kTile) break;
+            span = reached > span ? reached : span;
+        }
+        if (end > x) {
+            lay_out(rows, 3 * static_cast<size_t>(from), (span + 1) / 2, pairs);
+            for (; x < end; ++x) {
+                Pixel pixel;
+                pixel.add(pairs + kChannels * static_cast<size_t>((table.first[x] - from) / 2),
+                          table.weights + static_cast<size_t>(x) * table.stride, of(x));
+                pixel.store(group + 12 * static_cast<size_t>(x), apart);
+            }
+            continue;
+        }
+        // More taps than fit.
+        Pixel pixel;
+        for (int done = 0; done < table.count[x]; done += kTile) {
+            const int some = table.count[x] - done < kTile ? table.count[x] - done : kTile;
+            lay_out(rows, 3 * (static_cast<size_t>(from) + 2 * static_cast<size_t>(done)), (some + 1) / 2, pairs);
+            pixel.add(pairs, table.weights + static_cast<size_t>(x) * table.stride + 2 * done, some);
+        }
+        pixel.store(group + 12 * static_cast<size_t>(x), apart);
+        ++x;
+    }
 }
 
 void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
-    // Taps 0 and 1, then 2 and 3, of each channel as 16-bit values.
-    const __m256i front = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
-    const __m256i back = _mm256_broadcastsi128_si256(_mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
-    uint8_t* second = group + pair_bytes(table.width);
-    for (int x = 0; x < table.width; ++x) {
-        const int32_t* halves = table.weights + static_cast<size_t>(x) * table.stride;
-        size_t offset = 3 * static_cast<size_t>(table.first[x]);
-        Sums sums[2];
-        int pairs = table.count[x];
-        for (; pairs >= 2; pairs -= 2, halves += 4, offset += 12) {
-            const __m256i low01 = _mm256_set1_epi32(halves[0]), high01 = _mm256_set1_epi32(halves[1]);
-            const __m256i low23 = _mm256_set1_epi32(halves[2]), high23 = _mm256_set1_epi32(halves[3]);
-            for (int i = 0; i < 2; ++i) {
-                const __m256i bytes = two_rows(rows[2 * i] + offset, rows[2 * i + 1] + offset);
-                sums[i].add(_mm256_shuffle_epi8(bytes, front), low01, high01);
-                sums[i].add(_mm256_shuffle_epi8(bytes, back), low23, high23);
-            }
-        }
-        if (pairs != 0) {
-            const __m256i low = _mm256_set1_epi32(halves[0]), high = _mm256_set1_epi32(halves[1]);
-            for (int i = 0; i < 2; ++i) {
-                const __m256i bytes = two_rows(rows[2 * i] + offset, rows[2 * i + 1] + offset);
-                sums[i].add(_mm256_shuffle_epi8(bytes, front), low, high);
-            }
-        }
-        const size_t at = 12 * static_cast<size_t>(x);
-        store_pairs(sums[0].value(), sums[1].value(), group + at, second + at);
+    switch (table.pairs) {
+        case 1: return horizontal_of<1>(table, rows, group);
+        case 2: return horizontal_of<2>(table, rows, group);
+        case 3: return horizontal_of<3>(table, rows, group);
+        case 4: return horizontal_of<4>(table, rows, group);
+        case 5: return horizontal_of<5>(table, rows, group);
+        case 6: return horizontal_of<6>(table, rows, group);
+        default: return horizontal_of<0>(table, rows, group);
     }
 }
 
@@ -79,15 +149,12 @@ struct Samples24 {
 };
 
 // 24 samples (8 pixels) from sample `at` on, clipped.
-inline Samples24 eight(const VerticalTable& table, int row, const uint8_t* const* groups, size_t at) {
+inline Samples24 eight(const VerticalTable& table, int row, const uint8_t* const* units, size_t at) {
     const int32_t* weights = table.weights + static_cast<size_t>(row) * table.stride;
-    const size_t second = pair_bytes(table.width);
-    const int odd = table.unit[row] & 1;
     Sums sums[3];
     for (int unit = 0; unit < table.units[row]; ++unit, weights += 2) {
         const __m256i low = _mm256_set1_epi32(weights[0]), high = _mm256_set1_epi32(weights[1]);
-        const int pair = unit + odd;
-        const uint8_t* from = groups[pair >> 1] + (pair & 1) * second + 4 * at;
+        const uint8_t* from = units[unit] + 4 * at;
         for (int i = 0; i < 3; ++i) {
             sums[i].add(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * i)), low, high);
         }
@@ -99,7 +166,7 @@ inline Samples24 eight(const VerticalTable& table, int row, const uint8_t* const
     return {_mm_packus_epi16(words(sums[0].value()), words(sums[1].value())), _mm_packus_epi16(last, last)};
 }
 
-void vertical(const VerticalTable& table, int row, const uint8_t* const* groups, uint8_t* const* planes) {
+void vertical(const VerticalTable& table, int row, const uint8_t* const* units, uint8_t* const* planes) {
     // Of 16 samples, those of channel c; of the 8 that follow, the rest.
     const __m128i first[3] = {_mm_setr_epi8(0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1),
                               _mm_setr_epi8(1, 4, 7, 10, 13, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1),
@@ -108,7 +175,7 @@ void vertical(const VerticalTable& table, int row, const uint8_t* const* groups,
                              _mm_setr_epi8(-1, -1, -1, -1, -1, 0, 3, 6, -1, -1, -1, -1, -1, -1, -1, -1),
                              _mm_setr_epi8(-1, -1, -1, -1, -1, 1, 4, 7, -1, -1, -1, -1, -1, -1, -1, -1)};
     for (int x = 0; x < table.width; x += 8) {
-        const Samples24 samples = eight(table, row, groups, 3 * static_cast<size_t>(x));
+        const Samples24 samples = eight(table, row, units, 3 * static_cast<size_t>(x));
         for (int c = 0; c < 3; ++c) {
             const __m128i plane = _mm_or_si128(_mm_shuffle_epi8(samples.first16, first[c]),
                                                _mm_shuffle_epi8(samples.last8, rest[c]));
@@ -117,9 +184,9 @@ void vertical(const VerticalTable& table, int row, const uint8_t* const* groups,
     }
 }
 
-void vertical_interleaved(const VerticalTable& table, int row, const uint8_t* const* groups, uint8_t* samples) {
+void vertical_interleaved(const VerticalTable& table, int row, const uint8_t* const* units, uint8_t* samples) {
     for (int x = 0; x < table.width; x += 8) {
-        const Samples24 made = eight(table, row, groups, 3 * static_cast<size_t>(x));
+        const Samples24 made = eight(table, row, units, 3 * static_cast<size_t>(x));
         uint8_t* to = samples + 3 * static_cast<size_t>(x);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(to), made.first16);
         _mm_storel_epi64(reinterpret_cast<__m128i*>(to + 16), made.last8);
@@ -150,6 +217,6 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
 }  // namespace
 
 const RowKernels kAvx2 = {"avx2", kRows, 2, Digits::halves, 0, 16, group_bytes, horizontal, vertical,
-                          vertical_interleaved, emit};
+                          vertical_interleaved, emit, &kFramesAvx2};
 
 }  // namespace tledge

@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "frame.h"
 #include "lines.h"
 #include "rows.h"
 
@@ -253,6 +254,6 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
 }  // namespace
 
 const RowKernels kAvx512Vnni = {"avx512-vnni", kRows, kRows, Digits::signed_bytes, 128, 16, group_bytes, horizontal,
-                                vertical, vertical_interleaved, emit};
+                                vertical, vertical_interleaved, emit, &kFramesAvx2};
 
 }  // namespace tledge

@@ -58,6 +58,6 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
 }  // namespace
 
 const RowKernels kScalar = {"scalar", 1, 1, Digits::none, 0, 0, group_bytes, horizontal, vertical,
-                            vertical_interleaved, emit};
+                            vertical_interleaved, emit, nullptr};
 
 }  // namespace tledge
