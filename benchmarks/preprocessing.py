@@ -7,7 +7,11 @@ the smallest, which a busy machine disturbs least. A peer that is not installed 
     python benchmarks/preprocessing.py --python opencv=CV/bin/python --python assembly=SIMD/bin/python
 
 The image is scikit-learn's photograph of a temple, rescaled; the specification is Resize(256),
-CenterCrop(224), ImageNet's mean and std. Only the peers marked exact give Pillow's bits.
+CenterCrop(224), ImageNet's mean and std. Only the peers marked exact give Pillow's bits. `--clock processor`
+counts the processor time of all threads instead, for a machine whose processors other work shares.
+
+PyPI has all peers: opencv-python-headless, pillow-simd (with opencv for `assembly`), albumentations,
+kornia-rs, nvidia-dali-cuda120, pyvips[binary].
 """
 
 from __future__ import annotations
@@ -29,7 +33,15 @@ import numpy as np
 SIZES = ((500, 375), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIZE, CROP = 256, 224
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "VIPS_CONCURRENCY",
+)
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 Pixels = Callable[[np.ndarray], Any]
 
@@ -42,12 +54,21 @@ def tledge_pixels() -> Pixels:
     return lambda image: made(image, out)
 
 
-def tledge_jpeg() -> Callable[[bytes], Any]:
+def _tledge_jpeg(how: Any) -> Callable[[bytes], Any]:
     from tledge.preprocess import Crop, Spec, preprocessor
 
-    made = preprocessor(Spec(geometry=Crop(RESIZE, (CROP, CROP)), mean=MEAN, std=STD))
+    spec = Spec(geometry=Crop(RESIZE, (CROP, CROP)), mean=MEAN, std=STD).with_jpeg(how)
+    made = preprocessor(spec)
     out = np.empty((3, CROP, CROP), np.float32)
     return lambda data: made.jpeg(data, out)
+
+
+def tledge_jpeg() -> Callable[[bytes], Any]:
+    return _tledge_jpeg("exact")
+
+
+def tledge_jpeg_fast() -> Callable[[bytes], Any]:
+    return _tledge_jpeg("fast")
 
 
 def torchvision_v1() -> Pixels:
@@ -116,6 +137,14 @@ def _shorter_side(width: int, height: int) -> tuple[int, int]:
     return int(RESIZE * width / short), int(RESIZE * height / short)
 
 
+def _source_box(width: int, height: int) -> tuple[float, float, float, float]:
+    """Return the part of the image that the crop shows: left, top, right, bottom."""
+    wide, tall = _shorter_side(width, height)
+    x, y = width / wide, height / tall
+    left, top = (wide - CROP) // 2 * x, (tall - CROP) // 2 * y
+    return left, top, left + CROP * x, top + CROP * y
+
+
 def _blob(image: np.ndarray) -> Any:
     import cv2
 
@@ -160,12 +189,25 @@ def assembly() -> Pixels:
 
     def run(image: np.ndarray) -> Any:
         height, width, _ = image.shape
-        wide, tall = _shorter_side(width, height)
-        x, y = width / wide, height / tall
-        left, top = (wide - CROP) // 2 * x, (tall - CROP) // 2 * y
-        box = (left, top, left + CROP * x, top + CROP * y)
+        box = _source_box(width, height)
         small = Image.fromarray(image).resize((CROP, CROP), Image.Resampling.BILINEAR, box=box)
         return _blob(np.asarray(small))
+
+    return run
+
+
+def pillow_simd() -> Pixels:
+    """Pillow-SIMD's resize of the crop's box, and NumPy for the rest."""
+    from PIL import Image
+
+    scale = np.array([1 / (255 * std) for std in STD], np.float32)
+    offset = np.array([mean / std for mean, std in zip(MEAN, STD, strict=True)], np.float32)
+
+    def run(image: np.ndarray) -> Any:
+        height, width, _ = image.shape
+        box = _source_box(width, height)
+        small = Image.fromarray(image).resize((CROP, CROP), Image.Resampling.BILINEAR, box=box)
+        return np.ascontiguousarray((np.asarray(small) * scale - offset).transpose(2, 0, 1))
 
     return run
 
@@ -185,6 +227,116 @@ def albumentations() -> Pixels:
     return lambda image: np.ascontiguousarray(steps(image=image)["image"].transpose(2, 0, 1))
 
 
+def albumentations_jpeg() -> Callable[[bytes], Any]:
+    import cv2
+
+    pixels = albumentations()
+
+    def run(data: bytes) -> Any:
+        return pixels(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+
+    return run
+
+
+def kornia() -> Pixels:
+    """kornia-rs: its fused resize and normalise, of the part of the image that the crop shows."""
+    from kornia_rs.image import Image
+
+    def run(image: np.ndarray) -> Any:
+        height, width, _ = image.shape
+        left, top, right, bottom = (round(edge) for edge in _source_box(width, height))
+        part = Image.from_numpy(image).crop(left, top, right - left, bottom - top)
+        return part.resize_normalize_to_tensor(CROP, CROP, list(MEAN), list(STD)).numpy()
+
+    return run
+
+
+def kornia_jpeg() -> Callable[[bytes], Any]:
+    from kornia_rs.io import decode_image_jpegturbo
+
+    pixels = kornia()
+    return lambda data: pixels(decode_image_jpegturbo(data, "rgb"))
+
+
+def _dali(jpeg: bool) -> Callable[[Any], Any]:
+    from nvidia.dali import fn, pipeline_def, types
+
+    @pipeline_def(
+        batch_size=1,
+        num_threads=1,
+        device_id=None,
+        exec_pipelined=False,
+        exec_async=False,
+        prefetch_queue_depth=1,
+    )
+    def steps() -> Any:
+        source = fn.external_source(name="source", no_copy=True)
+        image = fn.decoders.image(source, output_type=types.RGB) if jpeg else source
+        small = fn.resize(image, resize_shorter=RESIZE, interp_type=types.INTERP_LINEAR, antialias=True)
+        return fn.crop_mirror_normalize(
+            small,
+            crop=(CROP, CROP),
+            mean=[255 * mean for mean in MEAN],
+            std=[255 * std for std in STD],
+            dtype=types.FLOAT,
+            output_layout="CHW",
+        )
+
+    pipeline = steps()
+    pipeline.build()
+
+    def run(source: Any) -> Any:
+        array = np.frombuffer(source, np.uint8) if jpeg else source
+        pipeline.feed_input("source", [array], layout="" if jpeg else "HWC")
+        return np.asarray(pipeline.run()[0].as_array())
+
+    return run
+
+
+def dali() -> Pixels:
+    return _dali(jpeg=False)
+
+
+def dali_jpeg() -> Callable[[bytes], Any]:
+    return _dali(jpeg=True)
+
+
+def _vips(small: Any) -> Any:
+    """Crop a pyvips image and normalise it."""
+    left, top = (small.width - CROP) // 2, (small.height - CROP) // 2
+    part = small.crop(left, top, CROP, CROP)
+    scale = [1 / (255 * std) for std in STD]
+    offset = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
+    return np.ascontiguousarray(part.linear(scale, offset).numpy().transpose(2, 0, 1))
+
+
+def vips() -> Pixels:
+    import pyvips
+
+    pyvips.cache_set_max(0)
+
+    def run(image: np.ndarray) -> Any:
+        height, width, _ = image.shape
+        wide, tall = _shorter_side(width, height)
+        whole = pyvips.Image.new_from_memory(image, width, height, 3, "uchar")
+        return _vips(whole.thumbnail_image(wide, height=tall, size="force"))
+
+    return run
+
+
+def vips_jpeg() -> Callable[[bytes], Any]:
+    import pyvips
+
+    pyvips.cache_set_max(0)
+
+    def run(data: bytes) -> Any:
+        opened = pyvips.Image.new_from_buffer(data, "")
+        wide, tall = _shorter_side(opened.width, opened.height)
+        return _vips(pyvips.Image.thumbnail_buffer(data, wide, height=tall, size="force"))
+
+    return run
+
+
 # name: (maker, what it takes, what it is)
 PEERS: dict[str, tuple[Callable[[], Callable[[Any], Any]], str, str]] = {
     "tledge": (tledge_pixels, "pixels", "exact"),
@@ -192,17 +344,27 @@ PEERS: dict[str, tuple[Callable[[], Callable[[Any], Any]], str, str]] = {
     "torchvision-v1": (torchvision_v1, "pixels", "Pillow: exact to the last rounding"),
     "torchvision-v2": (torchvision_v2, "pixels", "antialiased, other bits"),
     "assembly": (assembly, "pixels", "pillow-simd box and OpenCV blob: other bits"),
+    "pillow-simd": (pillow_simd, "pixels", "box resize, NumPy: other bits"),
     "albumentations": (albumentations, "pixels", "area, other bits"),
+    "dali": (dali, "pixels", "on the CPU, antialiased, other bits"),
+    "vips": (vips, "pixels", "Lanczos, other bits"),
+    "kornia": (kornia, "pixels", "not antialiased"),
     "opencv": (opencv, "pixels", "not antialiased"),
     "tledge-jpeg": (tledge_jpeg, "jpeg", "exact"),
     "pillow-jpeg": (pillow_jpeg, "jpeg", "exact to the last rounding"),
     "torchvision-jpeg": (torchvision_jpeg, "jpeg", "other bits"),
+    "tledge-jpeg-fast": (tledge_jpeg_fast, "jpeg", "decode: fast, other bits"),
+    "albumentations-jpeg": (albumentations_jpeg, "jpeg", "area, other bits"),
+    "dali-jpeg": (dali_jpeg, "jpeg", "on the CPU, antialiased, other bits"),
+    "vips-jpeg": (vips_jpeg, "jpeg", "scaled decode, Lanczos: other bits"),
+    "kornia-jpeg": (kornia_jpeg, "jpeg", "not antialiased"),
     "opencv-jpeg": (opencv_jpeg, "jpeg", "not antialiased"),
 }
 
 
-def serve(peer: str) -> None:
+def serve(peer: str, clock: str) -> None:
     """Answer each size on standard input with the median time of a few runs, in microseconds."""
+    now = CLOCKS[clock]
     maker, takes, _ = PEERS[peer]
     run = maker()
     inputs: dict[str, Any] = {}
@@ -214,19 +376,19 @@ def serve(peer: str) -> None:
             run(inputs[path])
         times = []
         for _ in range(repeat):
-            begun = time.perf_counter()
+            begun = now()
             run(inputs[path])
-            times.append(time.perf_counter() - begun)
+            times.append(now() - begun)
         print(1e6 * statistics.median(times), flush=True)
 
 
-def start(peer: str, python: str) -> subprocess.Popen[str] | None:
+def start(peer: str, python: str, clock: str) -> subprocess.Popen[str] | None:
     """Start a peer; None where it does not import."""
     environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
     if peer == "tledge-avx2":
         environment["TLEDGE_INSTRUCTION_SET"] = "avx2"
     process = subprocess.Popen(
-        [python, __file__, "--serve", peer],
+        [python, __file__, "--serve", peer, "--clock", clock],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -297,15 +459,19 @@ def main() -> None:
         "--python", action="append", default=[], metavar="PEER=PATH", help="a peer's interpreter"
     )
     parser.add_argument("--peers", default=",".join(PEERS), help="which (default: all)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve)
+        serve(arguments.serve, arguments.clock)
         return
     import tempfile
 
     pythons = dict(pair.split("=", 1) for pair in arguments.python)
-    started = {name: start(name, pythons.get(name, sys.executable)) for name in arguments.peers.split(",")}
+    started = {
+        name: start(name, pythons.get(name, sys.executable), arguments.clock)
+        for name in arguments.peers.split(",")
+    }
     missing = [name for name, process in started.items() if process is None]
     peers = {name: process for name, process in started.items() if process is not None}
     if missing:
@@ -315,7 +481,8 @@ def main() -> None:
     for process in peers.values():
         process.terminate()
         process.wait()
-    print("milliseconds on one thread: median of the rounds (smallest), times tledge's median\n")
+    print(f"milliseconds ({arguments.clock} time) on one thread")
+    print("median of the rounds (smallest), times tledge's median\n")
     for takes in ("pixels", "jpeg"):
         if any(PEERS[name][1] == takes for name in peers):
             print(table(found, takes), end="\n\n")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, ImageStat
 
 Pixels = NDArray[np.uint8]
 
@@ -74,10 +74,18 @@ def random_crop(
     return left, top, left + side, top + side
 
 
+def _mean_colour(picture: Any) -> tuple[int, ...]:
+    # From the histogram, which is several times faster than adding up all pixels.
+    return tuple(int(mean) for mean in ImageStat.Stat(picture).mean)
+
+
 def _affine(picture: Any, coefficients: tuple[float, ...]) -> Any:
-    middle = tuple(int(v) for v in np.asarray(picture).mean(axis=(0, 1)))
     return picture.transform(
-        picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR, fillcolor=middle
+        picture.size,
+        Image.Transform.AFFINE,
+        coefficients,
+        Image.Resampling.BILINEAR,
+        fillcolor=_mean_colour(picture),
     )
 
 
@@ -92,8 +100,7 @@ def _shear_y(picture: Any, strength: float) -> Any:
 
 
 def _rotate(picture: Any, strength: float) -> Any:
-    middle = tuple(int(v) for v in np.asarray(picture).mean(axis=(0, 1)))
-    return picture.rotate(30 * strength, Image.Resampling.BILINEAR, fillcolor=middle)
+    return picture.rotate(30 * strength, Image.Resampling.BILINEAR, fillcolor=_mean_colour(picture))
 
 
 def _equalise(picture: Any, strength: float) -> Any:
