@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tledge.data import decode
 from tledge.data.ahead import ordered
 from tledge.data.exif import orientation
 from tledge.errors import InputError
-from tledge.preprocess import Decode, Spec
+from tledge.preprocess import Decode, Spec, preprocessor
 
 # What Pillow says of damaged metadata; see the fuzz test.
 PILLOW_WARNS = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -261,6 +262,23 @@ def test_jpegs_of_very_many_scans_are_refused_before_they_are_decoded() -> None:
     same(encode(photo(), "JPEG") + b"\xff\xda" * 600, decode.image(encode(photo(), "JPEG")))
 
 
+def test_sizes_that_a_jpeg_only_claims() -> None:
+    """A bomb is refused by its size, 65535 pixels and none by libjpeg."""
+    data = encode(photo(60, 44), "JPEG")
+    sides = struct.pack(">HH", 44, 60)
+    assert data.count(sides) == 1
+    for tall, wide, words in (
+        (60000, 60000, "60000 x 60000 is more than 100 megapixels"),
+        (1, 65535, "damaged JPEG"),
+        (65535, 1, "damaged JPEG"),
+        (44, 0, "damaged JPEG"),
+    ):
+        claimed = data.replace(sides, struct.pack(">HH", tall, wide))
+        assert preprocessor(Spec()).jpeg(claimed) is None
+        with pytest.raises(InputError, match=words):
+            decode.image(claimed, name="claims.jpg")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_up_to_a_hundred_megapixels_nothing_warns(kind: str) -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
@@ -274,9 +292,9 @@ def test_up_to_a_hundred_megapixels_nothing_warns(kind: str) -> None:
     assert opened.size == (10000, 9500)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (65500, 1), (1, 65500)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (65500, 1), (1, 65500), (65535, 2)])
 def test_the_smallest_and_the_longest(size: tuple[int, int]) -> None:
-    for kind in ("PNG", "JPEG"):
+    for kind in ("PNG", "JPEG") if max(size) <= 65500 else ("PNG", "TIFF"):  # libjpeg's limit
         assert decode.image(encode(Image.new("RGB", size), kind)).shape == (size[1], size[0], 3)
 
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -90,6 +91,55 @@ def test_every_subsampling(tmp_path: Path, sampling: str, scans: list[str]) -> N
     for resize, size in ((256, (224, 224)), (160, (20, 31)), (64, (64, 64)), (90, (2, 80))):
         kernels = preprocessor(Spec(geometry=Crop(resize, size)))
         assert np.array_equal(kernels.jpeg(data), kernels(whole(data)))
+
+
+@pytest.mark.skipif(shutil.which("cjpeg") is None, reason="cjpeg is not installed")
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    factors=st.sampled_from(["1x1", "2x1", "1x2", "2x2", "4x1", "1x4", "4x2", "2x4", "3x1", "1x3", "3x2"]),
+    scans=st.sampled_from([[], ["-progressive"], ["-optimize"], ["-rgb"], ["-grayscale"]]),
+    restart=st.sampled_from([[], ["-restart", "1"], ["-restart", "3B"], ["-restart", "1B"]]),
+    quality=st.integers(5, 100),
+    jpeg=st.sampled_from(["exact", "fast"]),
+    resize=st.integers(1, 150),
+    part=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_window_of_anything_that_cjpeg_writes(
+    size: tuple[int, int],
+    factors: str,
+    scans: list[str],
+    restart: list[str],
+    quality: int,
+    jpeg: Literal["exact", "fast"],
+    resize: int,
+    part: tuple[float, float],
+) -> None:
+    ppm = io.BytesIO()
+    photograph(*size).save(ppm, "PPM")
+    command = ["cjpeg", "-quality", str(quality), "-sample", factors, *scans, *restart]
+    data = subprocess.run(command, input=ppm.getvalue(), check=True, capture_output=True).stdout
+    crop = max(1, round(resize * part[0])), max(1, round(resize * part[1]))
+    spec = Spec(Crop(resize, crop), Decode(jpeg=jpeg))
+    kernels = preprocessor(spec)
+    expected = drafted(data, spec) if jpeg == "fast" else whole(data)
+    assert np.array_equal(kernels.jpeg(data), kernels(expected))
+
+
+@pytest.mark.parametrize("transform", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_adobes_marker(transform: int, mode: str) -> None:
+    """It says whether three components are RGB or YCbCr; the kernels believe it as Pillow does."""
+    plain = encoded(photograph(70, 90, mode))
+    marker = b"\xff\xee" + struct.pack(">H5sHHHB", 14, b"Adobe", 100, 0, 0, transform)
+    data = plain.replace(plain[2 : 4 + int.from_bytes(plain[4:6], "big")], marker, 1)  # in JFIF's place
+    assert marker in data
+    kernels = preprocessor(Spec(geometry=Crop(48, (40, 40))))
+    # Of the value 2 on three components the decoder warns, so that Pillow decodes it.
+    assert (kernels.jpeg(data) is None) == (mode == "RGB" and transform == 2)
+    assert np.array_equal(decode.tensor(data, kernels), kernels(whole(data)))
+    as_rgb = np.array_equal(whole(data), whole(plain)) is False
+    assert as_rgb == (mode == "RGB" and transform == 0)
 
 
 @pytest.mark.parametrize("size", [(1, 65500), (65500, 1), (3, 65500), (65500, 2)])
