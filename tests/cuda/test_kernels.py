@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,17 @@ NAMES = re.findall(
     r"extern \"C\" __global__ void (?:__launch_bounds__\(.*\)\s+)?(\w+)\(",
     "".join(source.read_text() for source in (ROOT / "kernels").glob("*.cu")),
 )
+WHEELS = {"nvidia-cuda-nvrtc-cu12": 12, "nvidia-cuda-nvrtc": 13}  # of PyPI, and the CUDA they are of
 KNOWN = {12: {"sm87", "sm90"}, 13: {"sm87", "sm90", "sm110", "sm120"}}
+
+
+@pytest.mark.parametrize("wheel", WHEELS)
+def test_a_compiler_from_pypi_is_found(wheel: str) -> None:
+    try:
+        metadata.version(wheel)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{wheel} is not installed")
+    assert ("nvrtc", WHEELS[wheel]) in {(one.kind, one.numbers[0]) for one in compilers()}
 
 
 @pytest.mark.slow
