@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.runtime import bundles, fake_tensorrt, graphs
 from tledge import load
+from tledge.bench import queries
 from tledge.bundle import Bundle
 from tledge.bundle.files import sha256_bytes
 from tledge.cuda import compiler
@@ -130,6 +131,20 @@ def test_pixels_and_frames_are_preprocessed_on_the_gpu(bundle):
     assert model.predict(large) == host.predict(large)
     model.close()
     assert STANDIN.standin_used_memory() == 0
+
+
+@pytest.mark.parametrize("source", queries.SOURCES)
+def test_a_bench_takes_the_steps_of_predict(bundle, source):
+    files = [bundles.png(seed) for seed in range(9)]
+    model = load(bundle.path, backend="tensorrt", variant="int8")
+    query = queries.queries(model, queries.starts(model, files, source), source)
+    stages = queries.timed(source, model.session.takes_pixels)
+    assert ("preprocess" in stages) == (source == "jpeg"), "a GPU that takes pixels preprocesses in its graph"
+    labels, ended = query(range(9))
+    assert len(ended) == len(stages)
+    assert list(ended) == sorted(ended)
+    assert labels == [answer.index for answer in model.predict(files)]
+    model.close()
 
 
 def test_without_a_compiler_the_host_preprocesses_and_says_so(bundle, monkeypatch):

@@ -179,7 +179,7 @@ def measure(subjects: Sequence[Subject], images: int, wanted: Settings) -> list[
     return [
         Measured(
             recording,
-            timed(wanted.source),
+            timed(wanted.source, subject.model.session.takes_pixels),
             wanted.queries(subject.per_query),
             watched,
             quiet,

@@ -84,8 +84,8 @@ class Model:
         """
         if isinstance(image, (list, tuple)):
             parts = _batches(image, self.session.at_once(BATCH))
-            return [answer for part in parts for answer in self._predict(part, top_k)]
-        return self._predict([image], top_k)[0]
+            return [answer for part in parts for answer in self.predict_together(part, top_k)]
+        return self.predict_together([image], top_k)[0]
 
     def predict_each(
         self, images: Iterable[AnyImage], top_k: int = 5, batch: int = BATCH
@@ -191,7 +191,8 @@ class Model:
             result.append(Prediction(file_name(image), guesses[0].label, index, probability, guesses))
         return result
 
-    def _predict(self, images: Sequence[AnyImage], top_k: int) -> list[Prediction]:
+    def predict_together(self, images: Sequence[AnyImage], top_k: int = 5) -> list[Prediction]:
+        """Return the answers for images that are run as one batch: at most `session.largest`."""
         session = self.session
         if session.lend is None or (session.input_dtype, session.input_shape[1:]) != (
             self.spec.dtype,

@@ -5,7 +5,7 @@
 struct Index {
     unsigned x, y, z;
 };
-static Index gridDim, blockDim, blockIdx, threadIdx;
+static thread_local Index gridDim, blockDim, blockIdx, threadIdx;
 
 #define __global__
 #include "kernels.cu"

@@ -16,7 +16,7 @@ inline void tensors_block(const TensorsArguments& a, int block_x, int block_y, i
     using namespace tledge;
     const Task& task = task_of(a.arena, image);
     const Part part = part_of(task, a.arena, block_x, block_y);
-    static Tile tile;
+    static thread_local Tile tile;
     std::memset(&tile, 0xCD, sizeof tile);
     for (int y = 0; y < kTile; ++y)
         for (int x = 0; x < kTile; ++x) fill_tile(task, a.arena, part, &tile, x, y);
