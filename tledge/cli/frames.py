@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tledge.cli.options import width_by_height
 from tledge.errors import UsageError
 
 if TYPE_CHECKING:
     from tledge.runtime.sources import Source
 
 FORMATS = ("nv12", "nv21", "i420", "yuyv", "uyvy", "bgrx", "rgba", "grey", "mjpeg")
-
-
-def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value)
-    if not found:
-        raise click.BadParameter(f"{value!r} is no size such as 1280x720", context, option)
-    return int(found[1]), int(found[2])
 
 
 def frame_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,7 +27,10 @@ def frame_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="Ask a camera for it; of raw frames on -.",
             ),
             click.option(
-                "--size", callback=_size, metavar="WxH", help="Ask a camera for it; of raw frames on -."
+                "--size",
+                callback=width_by_height,
+                metavar="WxH",
+                help="Ask a camera for it; of raw frames on -.",
             ),
             click.option(
                 "--rate", type=click.FloatRange(min=0, min_open=True), help="Ask a camera for it: frames/s."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -93,6 +94,18 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     ]
     values = config.read(path, str(context.info_name), COMMANDS, [o for o in options if o != "as_json"])
     context.default_map = {**(context.default_map or {}), **values}
+
+
+def width_by_height(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """Return an option such as 1280x720 as (width, height): a callback of click's."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is no size such as 1280x720", context, option)
+    return int(found[1]), int(found[2])
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
