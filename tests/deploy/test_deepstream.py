@@ -212,3 +212,24 @@ def test_the_command_says_what_differs(tmp_path):
     assert document["frame"] == [640, 480]
     assert read(tmp_path / "out")["infer-dims"] == "3;20;26"
     assert len(document["differences"]) == run.stderr.count("otherwise than preprocess.json says") == 3
+
+
+def test_int8_is_the_float_graph_with_a_range_for_each_of_its_tensors(tmp_path):
+    import onnx
+    from click.testing import CliRunner
+
+    from tests.quantization import networks
+    from tledge.cli import cli
+
+    path = networks.bundle(tmp_path, networks.fire()).path
+    words = ["calibrate", str(path), "--max-drop", "100", "--ranges", "mse", "--images", "8", "-q"]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    exported = export_deepstream(Bundle.open(path), "int8", tmp_path / "out")
+    said = read(tmp_path / "out")
+    assert said["network-mode"] == "1"
+    lines = (tmp_path / "out" / said["int8-calib-file"]).read_text().splitlines()[1:]
+    graph = onnx.load(tmp_path / "out" / "model.onnx").graph
+    assert not [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    tensors = {name for node in graph.node for name in (*node.input, *node.output)}
+    assert {line.rpartition(": ")[0] for line in lines} <= tensors
+    assert any("TensorRT 11 cannot" in text for text in exported.differences)
