@@ -100,7 +100,7 @@ def loaded(bundle: Bundle, wanted: Sequence[Candidate], files: Sequence[bytes], 
     for one in wanted:
         key = (one.variant, one.backend, one.threads)
         if key not in models:
-            model = open_model(bundle, one.backend, one.variant, threads=one.threads)
+            model = open_model(bundle, one.backend, one.variant, threads=one.threads, reject_below=0.0)
             images = images or starts(model, files, source)
             models[key] = model, queries(model, images, source)
         found.append(Subject(*models[key], one.per_query))

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 @click.option("--camera", help="Label a camera's frames: /dev/video0 (or 0), or csi:0 on a Jetson.")
 @frame_options
 @click.option("--top-k", type=click.IntRange(1), default=5, help="How many of the best answers.")
+@click.option(
+    "--reject-below",
+    type=float,
+    help="The least probability of an answer, 0 to 1; default: the bundle's (see evaluate).",
+)
 @click.option("--variant", default="auto", help="fp32, fp16, int8 or int8-cpu.")
 @click.option("--backend", default="auto", help="onnxruntime, openvino, tensorrt or tensorrt-rtx.")
 def command(
@@ -38,6 +43,7 @@ def command(
     video: str | None,
     camera: str | None,
     top_k: int,
+    reject_below: float | None,
     variant: str,
     backend: str,
     **frames: Any,
@@ -57,7 +63,7 @@ def command(
     if backend == "auto":
         for reason in passed_over(Bundle.open(bundle)):
             output.progress.note(reason)
-    model = load(bundle, backend=backend, variant=variant)
+    model = load(bundle, backend=backend, variant=variant, reject_below=reject_below)
     for note in model.notes:
         output.progress.note(note)
     if isinstance(source, Iterator):
@@ -107,8 +113,11 @@ def _show(output: Output, answer: Prediction, name: str, more: dict[str, Any]) -
     elif answer.error is not None:
         print(f"tledge: {answer.error}", file=sys.stderr)
     else:
-        others = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in answer.top[1:])
-        print(f"{name}: {answer.label} {answer.probability:.1%}" + (f"  ({others})" if others else ""))
+        label = "none" if answer.rejected else answer.label
+        others = ", ".join(
+            f"{guess.label} {guess.probability:.1%}" for guess in answer.top[not answer.rejected :]
+        )
+        print(f"{name}: {label} {answer.probability:.1%}" + (f"  ({others})" if others else ""))
 
 
 def _paths(words: tuple[str, ...]) -> Iterator[str]:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tledge.bundle import Bundle, Row
+from tledge.bundle import Bundle, Row, probabilities
+from tledge.bundle.probabilities import Probabilities
 from tledge.errors import AccuracyError, BundleError, UsageError, nearest
 from tledge.evaluation import stage
+from tledge.evaluation.temperature import match
 from tledge.preprocess import preprocessor
 from tledge.progress import Progress
 from tledge.quantization import calibration_file, fp16, recipe
-from tledge.quantization.build import METHODS, Built, Network, Trial, Tune, answers
+from tledge.quantization.build import METHODS, Built, Network, Trial, Tune, answers, judge
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.images import Images, choose, tensors
 from tledge.quantization.ladder import Job, Repaired, climb
@@ -139,6 +141,7 @@ def calibrate(
         )
         for one in scored:
             stage.put(writer, one)
+        writer.put(probabilities.NAME, tempered(bundle, built, tune, threads).encode())
         writer.commit(
             "calibrate",
             made_from=["fp32.onnx"],
@@ -166,6 +169,17 @@ def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -
     values = np.concatenate(list(tensors(prepare, images.tune)))
     labels = np.array([image.label for image in images.tune], np.intp)
     return Tune(values, labels, answers(session(model, threads), values))
+
+
+def tempered(bundle: Bundle, built: Mapping[str, Built], tune: Tune, threads: int) -> Probabilities:
+    """Return the bundle's temperatures with those of the variants: each as sure as the float network."""
+    known = probabilities.read(bundle)
+    own = known.temperature("fp32")
+    fitted = {
+        variant: match(judge(one.model, one.placement.target, tune, threads), tune.logits, own)
+        for variant, one in built.items()
+    }
+    return known.with_temperatures({"fp16": own, **fitted})
 
 
 def write_graphs(model: ModelProto, repaired: Repaired) -> dict[str, bytes]:

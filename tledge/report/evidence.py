@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tledge.bundle import Bundle, EvalImage, Row
+from tledge.bundle import Bundle, EvalImage, Row, probabilities
 from tledge.errors import BundleError, UsageError, nearest
 from tledge.evaluation.images import of_bundle
 from tledge.evaluation.paired import log_softmax
@@ -25,15 +25,19 @@ PREFERRED = ("fp32@onnxruntime", "torch")
 
 @dataclass(frozen=True)
 class Answers:
-    """What one stage said about each eval image, in their order: logits, images x classes."""
+    """What one stage said about each eval image, in their order: logits, images x classes.
+
+    `temperature` is what users' probabilities are made with: it divides the logits.
+    """
 
     stage: str
     logits: npt.NDArray[np.float32]
+    temperature: float = 1.0
 
     @cached_property
     def probabilities(self) -> Floats:
-        """Return the softmax of the logits, float64."""
-        return np.exp(log_softmax(self.logits))
+        """Return the softmax of the logits over the temperature, float64."""
+        return np.exp(log_softmax(self.logits / self.temperature))
 
     @cached_property
     def best(self) -> Indices:
@@ -92,12 +96,13 @@ def gather(bundle: Bundle) -> Evidence:
         )
     data = of_bundle(bundle).data_sha256 if images else None
     answers = {}
+    known = probabilities.read(bundle)
     for row in bundle.ledger:
         # A row of other images (data of the user's, in a bundle without eval images) has answers to those.
         if row.data_sha256 == data and bundle.has(f"logits/{row.stage}.npy"):
             logits = read_logits(bundle, row.stage)
             check(logits, truth)
-            answers[row.stage] = Answers(row.stage, logits)
+            answers[row.stage] = Answers(row.stage, logits, known.temperature(row.variant))
     return Evidence(bundle, labels, images, truth, data, bundle.ledger, answers)
 
 

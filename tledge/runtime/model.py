@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tledge.bundle import Bundle
+from tledge.bundle import Bundle, probabilities
 from tledge.errors import BundleError, InputError
 from tledge.preprocess import Preprocessor, Spec, preprocessor
 from tledge.preprocess.frames import Frame
@@ -42,6 +42,8 @@ class Model:
     spec: Spec
     session: Session
     preprocessor: Preprocessor
+    temperature: float = 1.0  # logits are divided by it before the softmax
+    reject_below: float = 0.0  # an answer less probable counts as none
 
     @property
     def backend(self) -> str:
@@ -181,6 +183,8 @@ class Model:
         self, logits: NDArray[np.float32], images: Sequence[AnyImage], top_k: int = 5
     ) -> list[Prediction]:
         """Return labels and probabilities for logits N x classes; `images` name the files."""
+        if self.temperature != 1.0:
+            logits = logits / np.float32(self.temperature)
         return self._named(postprocess.top(logits, max(1, top_k)), images)
 
     def _named(self, rankings: Sequence[postprocess.Ranking], images: Sequence[AnyImage]) -> list[Prediction]:
@@ -188,7 +192,11 @@ class Model:
         for ranked, image in zip(rankings, images, strict=True):
             guesses = tuple([Guess(self.labels[index], probability) for index, probability in ranked])
             index, probability = ranked[0]
-            result.append(Prediction(file_name(image), guesses[0].label, index, probability, guesses))
+            name = file_name(image)
+            if probability < self.reject_below:
+                result.append(Prediction(name, None, None, probability, guesses, rejected=True))
+            else:
+                result.append(Prediction(name, guesses[0].label, index, probability, guesses))
         return result
 
     def predict_together(self, images: Sequence[AnyImage], top_k: int = 5) -> list[Prediction]:
@@ -207,6 +215,8 @@ class Model:
                 for image, place in zip(images, lent.images, strict=False):
                     self._write(image, place)
                 lent.run(len(images))
+            if self.temperature != 1.0:
+                return self.answers(lent.logits(len(images)).reshape(len(images), -1), images, top_k)
             return self._named(lent.top(len(images), max(1, top_k)), images)
 
     def _write(self, image: AnyImage, place: NDArray[Any]) -> None:
@@ -217,21 +227,33 @@ class Model:
 
 
 def load(
-    path: str | os.PathLike[str], backend: str = "auto", variant: str = "auto", threads: int | None = None
+    path: str | os.PathLike[str],
+    backend: str = "auto",
+    variant: str = "auto",
+    threads: int | None = None,
+    reject_below: float | None = None,
 ) -> Model:
     """Open a bundle and make it ready to answer.
 
     "auto" takes the first that fits of a written order (`tledge.runtime.choose`); `model.backend`, `.variant`
     and `.device` say what was taken. `threads` is how many threads one inference uses (default: the physical
-    cores that this process may use). Raises InputError (no such bundle), BundleError (damaged, unfinished,
-    without that variant), UsageError (unknown backend or variant), MachineError (the backend cannot run
-    here).
+    cores that this process may use). `reject_below` is the least probability of an answer, 0 to 1 (default:
+    what the bundle says, which is 0 where nobody chose one). Raises InputError (no such bundle), BundleError
+    (damaged, unfinished, without that variant), UsageError (unknown backend or variant, no probability),
+    MachineError (the backend cannot run here).
     """
     bundle = Bundle.open(Path(path))
-    return open_model(bundle, *choose(bundle, backend, variant), threads=threads)
+    return open_model(bundle, *choose(bundle, backend, variant), threads=threads, reject_below=reject_below)
 
 
-def open_model(bundle: Bundle, backend: str, variant: str, *, threads: int | None = None) -> Model:
+def open_model(
+    bundle: Bundle,
+    backend: str,
+    variant: str,
+    *,
+    threads: int | None = None,
+    reject_below: float | None = None,
+) -> Model:
     """Return the model of one variant of an open bundle on one backend."""
     if bundle.state != "finished":
         raise BundleError(
@@ -246,8 +268,14 @@ def open_model(bundle: Bundle, backend: str, variant: str, *, threads: int | Non
             hint="The bundle was put together wrongly: import the network again with its own labels.",
             path=bundle.path,
         )
+    known = probabilities.read(bundle)
     return Model(
-        bundle.labels, bundle.spec, session, preprocessor(bundle.spec, using="host", threads=session.threads)
+        bundle.labels,
+        bundle.spec,
+        session,
+        preprocessor(bundle.spec, using="host", threads=session.threads),
+        known.temperature(variant),
+        known.reject_below if reject_below is None else probabilities.checked_threshold(reject_below),
     )
 
 

@@ -31,7 +31,8 @@ class Prediction:
     """The answer for one image: the best label, its index and probability, and the best few (`top`).
 
     `file` is the path that was given ("" for an image in memory). Where the image could not be read `error`
-    says why, `label` and `index` are None and `top` is empty.
+    says why, `label` and `index` are None and `top` is empty. Where no answer is probable enough to count
+    `rejected` is true, and `label` and `index` are None; `probability` and `top` are those of the best ones.
     """
 
     file: str
@@ -40,6 +41,7 @@ class Prediction:
     probability: float | None
     top: tuple[Guess, ...]
     error: str | None = None
+    rejected: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `tledge predict --json` prints for one image."""

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tledge.bundle import Bundle, Writer
+from tledge.bundle import Bundle, Writer, probabilities
 from tledge.bundle.files import sha256_bytes
+from tledge.bundle.probabilities import Probabilities
 from tledge.data import decode
 from tledge.data.ahead import ordered
 from tledge.data.dataset import Dataset
 from tledge.errors import BundleError, UsageError
 from tledge.evaluation import stage
 from tledge.evaluation.images import EvalSet, Readable, of_bundle
+from tledge.evaluation.temperature import fit
 from tledge.export import compare, to_onnx
 from tledge.models import Network, adapted, create, load, resized, save
 from tledge.preprocess import Preprocessor, Spec, preprocessor
@@ -154,7 +156,8 @@ class Job:
         if settings.qat:
             source = qat.opened(settings, self.bundle.labels)
             self.decided = qat.decide(source, self.bundle, self.progress)
-            return qat.trained(source, self.decided, material, settings, checkpoints)
+            network, chosen = qat.trained(source, self.decided, material, settings, checkpoints)
+            return network, chosen | {"temperature": temperature_of(network, material)}
         stored = start.read(checkpoints)
         if stored is None:
             network = (begun or network_of(settings, self.bundle.labels))[0]
@@ -172,6 +175,7 @@ class Job:
             chosen["history"] = history
             if stored.mixable and material.tune_on:
                 chosen["mixture"] = best_mixture(network, before, material)
+            chosen["temperature"] = temperature_of(network, material)
         return network.cpu().eval(), chosen
 
     def finished(self, network: Network, chosen: dict[str, Any], started: float) -> Bundle:
@@ -184,6 +188,9 @@ class Job:
         ours = torch_logits(network, images, preprocessor(spec, "host"), self.device, self.progress)
         self.writer.put("model.safetensors", weights)
         self.writer.put("fp32.onnx", onnx)
+        if chosen["temperature"] is not None:
+            known = Probabilities({"fp32": chosen["temperature"]})
+            self.writer.put(probabilities.NAME, known.encode())
         first = stage.score_stage(
             stage.TORCH,
             ours,
@@ -241,6 +248,15 @@ class Job:
             sha256=tuple(found.sha256[sample.name] for sample in found.scoring),
             classes=self.bundle.labels,
         )
+
+
+def temperature_of(network: Network, material: Material) -> float | None:
+    """Return the temperature that suits the network's answers on tune; None without tune images."""
+    if not material.tune_on:
+        return None
+    place = features.place(network, material.device).eval()
+    (logits,) = features.over(place, material, material.tune_on, title="fitting the temperature")
+    return round(fit(logits, material.tune_labels), 6)
 
 
 @torch.inference_mode()

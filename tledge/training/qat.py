@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tledge.bundle import Bundle, Writer
+from tledge.bundle import Bundle, Writer, probabilities
 from tledge.errors import BundleError, UsageError
 from tledge.evaluation import stage
 from tledge.models import Network, load
@@ -22,7 +22,7 @@ from tledge.quantization import calibration_file, recipe
 from tledge.quantization import graph as graphs
 from tledge.quantization.build import Built, attempt
 from tledge.quantization.build import Network as Floating
-from tledge.quantization.calibrate import CalibrateSettings, read_tune, score, write_graphs
+from tledge.quantization.calibrate import CalibrateSettings, read_tune, score, tempered, write_graphs
 from tledge.quantization.images import Images, choose, tensors
 from tledge.quantization.ladder import Repaired, find_state
 from tledge.quantization.observe import observe
@@ -199,6 +199,7 @@ def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) ->
         writer.put(f"{variant}.onnx", file)
     document = calibration_file.encode(bundle, decided.images, repaired, recipe=decided.recipe)
     writer.put(calibration_file.NAME, document)
+    writer.put(probabilities.NAME, tempered(bundle, repaired.built, tune, threads).encode())
     writer.commit(
         "calibrate", made_from=["fp32.onnx"], settings={"qat": True}, seconds=time.monotonic() - started
     )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tledge.errors import UsageError
+from tledge.evaluation.temperature import fit
 from tledge.models import Network, is_scratch
 from tledge.models.create import rebuild
 from tledge.models.network import measure_features
@@ -67,6 +68,7 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     chosen: dict[str, Any] = {
         "probe_strength": head.strength,
         "probe_tune_top1": round(top1(plain, tune_labels), 2) if tune_on else None,
+        "temperature": round(fit(plain, tune_labels), 6) if tune_on else None,
         "flip": flip,
         "bf16": material.device.bf16,
     }
