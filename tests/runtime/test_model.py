@@ -124,7 +124,7 @@ def test_a_jpeg_read_straight_has_the_bits_of_one_decoded_whole(model):
 
 def test_the_json_of_an_answer(model):
     answer = model.predict(bundles.png(0), top_k=1).as_dict()
-    assert list(answer) == ["file", "label", "index", "probability", "top", "error"]
+    assert list(answer) == ["file", "label", "index", "probability", "top", "error", "rejected"]
     assert answer["top"] == [{"label": answer["label"], "probability": answer["probability"]}]
     assert Prediction("x.jpg", None, None, None, (), "broken").as_dict()["error"] == "broken"
 
