@@ -171,15 +171,15 @@ def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -
     return Tune(values, labels, answers(session(model, threads), values))
 
 
-def tempered(bundle: Bundle, built: Mapping[str, Built], tune: Tune, threads: int) -> Probabilities:
+def tempered(bundle: Bundle, built: Mapping[Target, Built], tune: Tune, threads: int) -> Probabilities:
     """Return the bundle's temperatures with those of the variants: each as sure as the float network."""
     known = probabilities.read(bundle)
     own = known.temperature("fp32")
-    fitted = {
+    fitted: dict[str, float] = {
         variant: match(judge(one.model, one.placement.target, tune, threads), tune.logits, own)
         for variant, one in built.items()
     }
-    return known.with_temperatures({"fp16": own, **fitted})
+    return known.with_temperatures(fitted | {"fp16": own})
 
 
 def write_graphs(model: ModelProto, repaired: Repaired) -> dict[str, bytes]:
