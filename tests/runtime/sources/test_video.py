@@ -241,3 +241,9 @@ def test_without_pyav_the_error_says_what_to_install():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MachineError: video and cameras need PyAV, which is not installed" in run.stderr
     assert issubclass(MachineError, Exception)
+
+
+def test_a_driver_says_what_the_stream_does_not(tmp_path):
+    path = videos.encode(tmp_path / "a.mkv", "rawvideo", "yuyv422", matrix=2, range=0)
+    found = shots(path, Colour(siting="left"), driver=lambda: Colour("bt601", "limited"))
+    assert (found[0].image.matrix, found[0].image.range) == ("bt601", "limited")

@@ -61,8 +61,12 @@ def kernel_format(frame: VideoFrame, name: str) -> str:
     return FORMATS[pixels]
 
 
-def frame_of(frame: VideoFrame, name: str, stated: Colour, standard: Colour) -> Frame | Pixels:
+def frame_of(
+    frame: VideoFrame, name: str, stated: Colour, stream: Colour, standard: Colour
+) -> Frame | Pixels:
     """Return the frame over libav's own memory, which it keeps; a turned one upright, as its RGB pixels.
+
+    Its colour is what the caller stated, else what the stream says, else its standard.
 
     Raises:
         InputError: the kernels do not take its format, or its colour is said nowhere.
@@ -72,7 +76,6 @@ def frame_of(frame: VideoFrame, name: str, stated: Colour, standard: Colour) -> 
         plane = _rows(frame, 0, frame.height, name)
         taken: Frame | Pixels = plane[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
     else:
-        stream = said(frame)
         if stated.matrix is None and stream.matrix is None and frame.colorspace != UNSPECIFIED:
             raise InputError(
                 f"{name} has a matrix that the kernels do not know (number {frame.colorspace} of H.273)",

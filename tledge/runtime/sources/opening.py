@@ -16,6 +16,7 @@ from tledge.runtime.sources import csi, stills
 from tledge.runtime.sources.colour import UNSTATED, Colour
 from tledge.runtime.sources.raw import Layout, RawFrames
 from tledge.runtime.sources.shot import Source
+from tledge.runtime.sources.v4l2 import driver_colour
 from tledge.runtime.sources.video import LIVE, LIVE_OPTIONS, Video
 
 STDIN = "standard input"
@@ -124,7 +125,16 @@ def open_camera(
         options["framerate"] = f"{rate:g}"
     if format is not None:
         options["input_format"] = PIXEL_FORMATS[format]
-    return Video(word, word, live=True, colour=colour, container="v4l2", options=options, note=note)
+    return Video(
+        word,
+        word,
+        live=True,
+        colour=colour,
+        container="v4l2",
+        options=options,
+        driver=lambda: driver_colour(word),
+        note=note,
+    )
 
 
 def open_raw(format: Format, size: tuple[int, int], colour: Colour) -> RawFrames:

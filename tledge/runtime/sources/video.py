@@ -36,6 +36,7 @@ class Video:
         colour: what the caller states; it goes before what the stream says.
         container: libav's name of the container or device ("v4l2"); None: it finds out.
         options: libav's options for it.
+        driver: what a device's driver says of its colours, asked once it is open.
         note: is told once what the frames are, and when their size changes.
     """
 
@@ -45,6 +46,7 @@ class Video:
     colour: Colour = UNSTATED
     container: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    driver: Callable[[], Colour] = lambda: UNSTATED
     note: Callable[[str], None] = lambda text: None
 
     def stop(self) -> None:
@@ -82,6 +84,7 @@ class _Decoding:
         self._name = video.name
         self._stream = stream
         self._codec = stream.codec_context.name
+        self._driver = video.driver()
         self._standard = STANDARDS.get(self._codec, UNSTATED)
         # Frame threads are the fastest, and hold frames back: for files only.
         stream.thread_type = "SLICE" if video.live else "AUTO"
@@ -123,7 +126,8 @@ class _Decoding:
                 yield self._shot(None, frame.time)
                 continue
             self._look(frame)
-            image = frame_of(frame, self._name, self._video.colour, self._standard)
+            stream = said(frame).filled(self._driver)
+            image = frame_of(frame, self._name, self._video.colour, stream, self._standard)
             yield self._shot(image, frame.time)
 
     def _picture(self, packet: Packet[VideoStream]) -> Generator[Shot, None, None]:
@@ -154,7 +158,7 @@ class _Decoding:
             return
         if self._size == (0, 0):
             format = kernel_format(frame, self._name)
-            colour = says(self._video.colour, said(frame), self._standard)
+            colour = says(self._video.colour, said(frame).filled(self._driver), self._standard)
             words = [self._codec, _sized(size), format, *([colour] if colour else [])]
             self._video.note(f"{self._name}: {', '.join(words)}")
         else:
