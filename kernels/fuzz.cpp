@@ -91,6 +91,20 @@ struct Handles {
     void* table;
 };
 
+// What a plan gives to the GPU reads no sample outside the image.
+void check_axes(const void* plan, const tledge_geometry& g) {
+    for (int axis = 0; axis < 2; ++axis) {
+        const int outputs = axis == 0 ? g.width : g.height, source = axis == 0 ? g.source_width : g.source_height;
+        std::vector<int32_t> values(static_cast<size_t>(tledge_plan_axis(plan, axis, nullptr)));
+        tledge_plan_axis(plan, axis, values.data());
+        const int taps = static_cast<int>(values.size()) / outputs - 2;
+        for (int i = 0; i < outputs; ++i) {
+            const int first = values[i], count = values[outputs + i];
+            if (first < 0 || count < 1 || count > taps || first + count > source) stop("an axis leaves the image");
+        }
+    }
+}
+
 // run: given a plan, a table and the output, returns the interface's code.
 template <typename Run>
 void run_every_set(const tledge_geometry& g, int bytes, Run run) {
@@ -100,6 +114,7 @@ void run_every_set(const tledge_geometry& g, int bytes, Run run) {
         if (!tledge_set_runs_here(set)) continue;
         const Handles handles(g, set, bytes);
         if (handles.plan == nullptr) stop("a sensible geometry was refused");
+        check_axes(handles.plan, g);
         std::vector<uint8_t> out(size, 0xAA);
         if (run(handles.plan, handles.table, out.data()) != 0) stop("run failed");
         if (first.empty()) first = out;

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.preprocess.strategies import images, specs
 from tledge.errors import InputError, MachineError
 from tledge.preprocess import Box, Crop, Letterbox, Spec, host, native, preprocessor
+from tledge.preprocess.geometry import window
 from tledge.preprocess.golden import CASES, GOLDEN, picture
 
 SETS = tuple(native.instruction_sets())
@@ -157,6 +158,26 @@ def test_check() -> None:
     assert found.exact
     assert found.instruction_set in SETS
     assert found.threads == len(os.sched_getaffinity(0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(specs(), images(150))
+def test_coefficients_are_the_resampling(spec: Spec, image: np.ndarray) -> None:
+    place = window(spec.geometry, image.shape[1], image.shape[0])
+    columns, rows = host.HostPreprocessor(spec).coefficients(image.shape[1], image.shape[0])
+
+    def resampled(lines: np.ndarray, axis: np.ndarray, outputs: int) -> np.ndarray:
+        first, count = axis[:outputs], axis[outputs : 2 * outputs]
+        weights = axis[2 * outputs :].reshape(outputs, -1)
+        sums = [
+            np.tensordot(weights[i, : count[i]].astype(np.int64), lines[first[i] : first[i] + count[i]], 1)
+            for i in range(outputs)
+        ]
+        return np.clip((np.stack(sums) + (1 << 21)) >> 22, 0, 255)
+
+    wide = resampled(image.transpose(1, 0, 2), columns, place.width).transpose(1, 0, 2)
+    expected = host.HostPreprocessor(spec).pixels(image)[place.pad_top :, place.pad_left :]
+    assert np.array_equal(resampled(wide, rows, place.height), expected[: place.height, : place.width])
 
 
 def test_plans_are_kept_and_let_go() -> None:

@@ -90,7 +90,11 @@ class Arena:
         self._begin = _whole(HEADER + most * TASK.itemsize)
         self._used = memory[:8].view(np.int64)
         self._tasks = memory[HEADER:][: most * TASK.itemsize].view(TASK)
-        self._tasks[:] = np.zeros(1, TASK)
+        # Views of what depends on where an image lies; and a place in the batch that holds none.
+        self._components = self._tasks["source"]["parts"]["at"]
+        self._axes = self._tasks["x"]["at"], self._tasks["y"]["at"]
+        self._empty = np.zeros((), TASK)
+        self._tasks[:] = self._empty
         self._used[0] = self._begin
 
     def needed(self, images: Sequence[Pixels | Frame]) -> int:
@@ -108,9 +112,8 @@ class Arena:
             kind = self._kind(image)
             self._memory[cursor:][: len(kind.coefficients)] = kind.coefficients
             self._tasks[number] = kind.task
-            task = self._tasks[number]
-            task["x"]["at"] += cursor // 4
-            task["y"]["at"] += cursor // 4
+            for axis in self._axes:
+                axis[number] += cursor // 4
             cursor += _whole(len(kind.coefficients))
             format, planes = _planes(image)
             at = []
@@ -118,8 +121,8 @@ class Arena:
                 self._copy(plane, cut, cursor, stride)
                 at.append(cursor)
                 cursor += stride * (cut[1] - cut[0])
-            task["source"]["parts"]["at"] += [at[plane] for plane, _, _ in LAYOUTS[format][0]]
-        self._tasks[len(images) :] = np.zeros(1, TASK)
+            self._components[number] += [at[plane] for plane, _, _ in LAYOUTS[format][0]]
+        self._tasks[len(images) :] = self._empty
         self._used[0] = cursor
 
     def _copy(self, plane: Pixels, cut: tuple[int, int, int, int], at: int, stride: int) -> None:
