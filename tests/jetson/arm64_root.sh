@@ -31,11 +31,15 @@ rm -rf "$root/src" && mkdir "$root/src"
 for name in $(sed -n 's#^COPY \(.*\) /src/.*#\1#p' "$source/Dockerfile.jetson"); do cp -r "$source/$name" "$root/src/"; done
 find "$root/src" -name __pycache__ -prune -exec rm -rf {} +
 
+# proot 5.1 knows neither faccessat2 nor statx, by which CMake asks for files: paths must be the same outside.
+venv=$root/venv && mkdir -p "$venv"
 inside() {
-    proot -0 -q qemu-aarch64-static -r "$root" -b /dev -b /proc -b /etc/resolv.conf -b /etc/ssl -w /data \
-        /usr/bin/env -i HOME=/root PATH=/opt/tledge/bin:/usr/bin:/bin LANG=C.UTF-8 "$@"
+    proot -0 -q qemu-aarch64-static -r "$root" -b /dev -b /proc -b /etc/resolv.conf -b /etc/ssl -b /tmp -b "$root/src" -b "$venv" \
+        -b /usr/share/cmake-3.25 -w /data \
+        /usr/bin/env -i HOME=/root PATH="$venv/bin":/usr/bin:/bin LANG=C.UTF-8 "$@"
 }
 
-inside python3 -m venv --system-site-packages /opt/tledge
-inside /opt/tledge/bin/pip install --no-cache-dir "/src[onnx]"
+inside python3 -m venv --system-site-packages "$venv"
+inside "$venv/bin/pip" install --no-cache-dir --retries 20 "$root/src[onnx]"
 inside tledge doctor --json
+inside tledge preprocess --help > /dev/null
