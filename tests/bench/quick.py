@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tledge.bench import benchmark, cold
+from tledge.bench import benchmark, cold, load
 
 
 def no_cold_start(*args: Any, **options: Any) -> cold.ColdStart:
@@ -15,7 +15,8 @@ def no_cold_start(*args: Any, **options: Any) -> cold.ColdStart:
 
 
 def make(patch: pytest.MonkeyPatch) -> None:
-    """Shorten the noise test, and start no fresh process."""
+    """Shorten the noise test, start no fresh process, and make every query even where the machine is busy."""
+    patch.setattr(load, "LONGEST", 1000)
     patch.setattr(benchmark, "NOISE_SECONDS", 0.02)
     patch.setattr(benchmark, "LEAST_NOISE_SECONDS", 0.02)
     patch.setattr(cold, "measure", no_cold_start)

@@ -108,9 +108,11 @@ def test_a_budget_needs_the_percentile_and_enough_queries():
         "measured_ms": 5.0,
         "over": 0,
         "allowed_over": allowed_over(1000, 0.99),
+        "queries_needed": 459,
         "held": True,
     }
-    assert not Budget(10, 0.99).judge(fast[:100])["held"]  # 100 queries say nothing of P99
+    assert not Budget(10, 0.99).judge(fast[:458])["held"]  # too few to say anything of P99
+    assert Budget(10, 0.99).judge(fast[:459])["held"]
     assert not Budget(4, 0.99).judge(fast)["held"]
     some_over = np.concatenate([fast, np.full(6, 50.0)])
     assert percentile(some_over, 0.99) == 5.0

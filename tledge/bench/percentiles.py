@@ -86,5 +86,7 @@ class Budget:
             "measured_ms": found,
             "over": over,
             "allowed_over": max(allowed, 0),
+            # So many, none of them over, are the fewest that say anything of this share.
+            "queries_needed": math.ceil(math.log(1 - CONFIDENCE) / math.log(self.fraction)),
             "held": found <= self.milliseconds and over <= allowed,
         }

@@ -71,11 +71,14 @@ def _budget(run: dict[str, Any]) -> list[str]:
     if budget is None:
         return []
     at = "" if run["rate"] is None else f" at {run['rate']:g} queries/s"
-    return [
-        f"budget       P{budget['percentile']:g} within {budget['ms']:g} ms{at}: "
-        f"{'held' if budget['held'] else 'MISSED'} ({budget['measured_ms']:.3f} ms; {budget['over']} of "
-        f"{run['queries']} queries over, {budget['allowed_over']} allowed)"
-    ]
+    said = (
+        f"{budget['measured_ms']:.3f} ms; {budget['over']} of {run['queries']} queries over, "
+        f"{budget['allowed_over']} allowed"
+    )
+    if run["queries"] < budget["queries_needed"]:
+        said += f"; {budget['queries_needed']} queries are needed to tell"
+    verdict = "held" if budget["held"] else "MISSED"
+    return [f"budget       P{budget['percentile']:g} within {budget['ms']:g} ms{at}: {verdict} ({said})"]
 
 
 def _energy(run: dict[str, Any]) -> list[str]:
