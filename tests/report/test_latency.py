@@ -12,6 +12,7 @@ from tests.report.bundles import make
 from tests.report.markup import Element, parse
 from tests.report.test_page import HOSTILE
 from tests.report.test_report_command import BENCH
+from tledge.errors import InputError
 from tledge.report import Evidence, gather, page
 from tledge.report.latency import latency
 
@@ -91,6 +92,17 @@ def test_shares_are_shown_with_their_intervals(evidence: Evidence) -> None:
 def test_runs_of_one_name_are_told_apart(evidence: Evidence) -> None:
     found = latency(evidence, [run("fp32", 5.0), run("fp32", 6.0)])
     assert len({one.title for one in found.runs}) == 2
+
+
+def test_only_what_was_measured_alike_is_on_one_front(evidence: Evidence) -> None:
+    runs = [run("fp32", 5.0), run("fp32", 1.0, scenario="server"), run("int8-cpu", 3.0)]
+    assert [point.number for point in latency(evidence, runs).points] == [1, 3]
+
+
+def test_a_bench_of_other_images_is_refused(evidence: Evidence) -> None:
+    assert latency(evidence, [run("fp32", 5.0, data_sha256=evidence.data_sha256)]).runs
+    with pytest.raises(InputError, match="other images"):
+        latency(evidence, [run("fp32", 5.0, data_sha256="0" * 64)])
 
 
 def test_without_a_bench_the_page_says_how_to_make_one(evidence: Evidence, tmp_path: Path) -> None:

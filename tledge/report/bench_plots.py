@@ -17,10 +17,10 @@ PLACES = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
 MOST = 4  # runs in one plot: as many as there are colours; the tables have all
 
 
-def percentiles(runs: Mapping[str, Mapping[str, Any]]) -> str:
+def percentiles(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Draw the latency of each percentile, in ms, for the first runs: flat is steady, a rise is a tail."""
-    shown = list(runs.items())[:MOST]
-    with canvas(2.6 + 0.22 * len(shown)) as (figure, axes):
+    shown = runs[:MOST]
+    with canvas(2.6 + 0.11 * len(shown)) as (figure, axes):
         from matplotlib.ticker import NullLocator
 
         for (name, times), (colour, mark) in zip(shown, MARKS, strict=False):
@@ -30,7 +30,7 @@ def percentiles(runs: Mapping[str, Mapping[str, Any]]) -> str:
                 color=colour,
                 marker=mark,
                 markersize=5,
-                label=drawable(name, 60),
+                label=drawable(name, 30),
             )
         axes.set_xscale("log")
         axes.invert_xaxis()
@@ -39,7 +39,7 @@ def percentiles(runs: Mapping[str, Mapping[str, Any]]) -> str:
         axes.set_ylim(bottom=0)
         axes.set(ylabel="latency, ms")
         axes.grid()
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=9, borderaxespad=0.2)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, borderaxespad=0.2)
         each = [f"{name}: P50 {times['p50']:.3g}, P99 {times['p99']:.3g} ms" for name, times in shown]
         return render(figure, "plot-percentiles", "Latency at each percentile", "; ".join(each))
 
@@ -55,14 +55,11 @@ def pareto(points: Sequence[Point]) -> str:
     front = sorted((point.p90, point.top1 or 0.0) for point in points if point.front)
     with canvas(3.4) as (figure, axes):
         axes.plot(*zip(*front, strict=True), color=ACCENT, linewidth=1.2, linestyle=(0, (4, 3)))
-        for number, point in enumerate(points, 1):
-            if point.top1 is None:
-                continue
+        for point in scored:
             colour = ACCENT if point.front else FAINT
-            axes.plot(point.p90, point.top1, "o", color=colour, markersize=9, markeredgecolor=PAPER)
-            axes.annotate(
-                str(number), (point.p90, point.top1), (6, 5), textcoords="offset points", fontsize=10
-            )
+            place = (point.p90, point.top1 or 0.0)
+            axes.plot(*place, "o", color=colour, markersize=9, markeredgecolor=PAPER)
+            axes.annotate(str(point.number), place, (6, 5), textcoords="offset points", fontsize=10)
         axes.set(xlabel="P90, ms (less is better)", ylabel="top-1, %")
         axes.set_xlim(left=0)
         axes.margins(x=0.12, y=0.2)

@@ -46,6 +46,7 @@ class Share:
 class Point:
     """One candidate: top-1 in percent (None: the ledger has no such stage), P90 in ms, images a second."""
 
+    number: int
     name: str
     top1: float | None
     p90: float
@@ -74,17 +75,18 @@ def latency(evidence: Evidence, benches: Sequence[dict[str, Any]]) -> Latency:
     """
     try:
         found = [run for bench in benches for run in bench.get("runs", [bench])]
+        _check(evidence, found)
         titles = _titles(found)
         runs = tuple(_run(*one) for one in zip(range(len(found)), titles, found, strict=True))
         shares = tuple(_share(one) for bench in benches for one in bench.get("ratios") or ())
         points = _points(evidence, titles, found)
-        times = {title: run["latency_ms"] for title, run in zip(titles, found, strict=True)}
+        named = [(f"{number}. {_stage(run)}", run["latency_ms"]) for number, run in enumerate(found, 1)]
         return Latency(
             runs,
             shares,
             COMPARED,
             points,
-            bench_plots.percentiles(times) if found else "",
+            bench_plots.percentiles(named) if found else "",
             bench_plots.pareto(points) if any(point.top1 is not None for point in points) else "",
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -93,16 +95,29 @@ def latency(evidence: Evidence, benches: Sequence[dict[str, Any]]) -> Latency:
         ) from error
 
 
-def _titles(runs: Iterable[dict[str, Any]]) -> list[str]:
-    """Return what each run is called; the same name again gets a number."""
-    titles: list[str] = []
+def _check(evidence: Evidence, runs: Iterable[dict[str, Any]]) -> None:
+    """Refuse runs over other images than the bundle's (InputError)."""
     for run in runs:
+        digest = run.get("data_sha256")
+        if digest and evidence.data_sha256 and digest != evidence.data_sha256:
+            raise InputError(
+                f"the bench of {_stage(run)} used other images than {evidence.bundle.path} keeps",
+                hint="Give a bench of this bundle: `tledge bench B --json > FILE`.",
+            )
+
+
+def _stage(run: dict[str, Any]) -> str:
+    return clean(f"{run['variant']}@{run['backend']}")
+
+
+def _titles(runs: Iterable[dict[str, Any]]) -> list[str]:
+    """Return what each run is called, with its number."""
+    titles = []
+    for number, run in enumerate(runs, 1):
         size, threads = run.get("images_per_query", 1), run.get("threads")
         more = f", {threads} thread{'' if threads == 1 else 's'}" if threads else ""
         more += f", {size} images a query" if size != 1 else ""
-        title = clean(f"{run['variant']}@{run['backend']}, {run['scenario']}, from {run['from']}{more}", 120)
-        again = sum(one == title or one.startswith(f"{title} (") for one in titles)
-        titles.append(f"{title} ({again + 1})" if again else title)
+        titles.append(clean(f"{number}. {_stage(run)}, {run['scenario']}, from {run['from']}{more}", 120))
     return titles
 
 
@@ -143,7 +158,11 @@ def _facts(run: dict[str, Any]) -> list[Fact]:
     if run.get("headline"):
         figure = run["headline"]
         number = NOTHING if figure["value"] is None else f"{figure['value']:.4g} {figure['unit']}"
-        found.append(Fact("headline", f"{figure['metric']} {number}, as MLPerf compares {run['scenario']}"))
+        found.append(
+            Fact(
+                "headline", f"{figure['metric'].capitalize()} {number}, as MLPerf compares {run['scenario']}"
+            )
+        )
     found.append(Fact("throughput", f"{run['throughput']:.1f} images/s"))
     if run.get("rate") is not None:
         found.append(Fact("arrivals", f"{run['rate']:g} queries/s"))
@@ -164,8 +183,8 @@ def _facts(run: dict[str, Any]) -> list[Fact]:
         Fact("cold start", f"{run['cold_start_ms']:.0f} ms, process start to first label"),
         Fact("memory", f"{run['peak_memory_mib']:.0f} MiB at most in a fresh process"),
     ]
-    told = [(name, environment[name]) for name in MACHINE if environment.get(name) is not None]
-    found += [Fact(name.replace("_", " "), value(item)) for name, item in told]
+    read = [(name, environment[name]) for name in MACHINE if environment.get(name) is not None]
+    found += [Fact(name.replace("_", " "), value(item)) for name, item in read]
     return [Fact(fact.name, clean(fact.text, 200)) for fact in found]
 
 
@@ -176,11 +195,20 @@ def _share(ratio: dict[str, Any]) -> Share:
 
 
 def _points(evidence: Evidence, titles: Sequence[str], runs: Sequence[dict[str, Any]]) -> tuple[Point, ...]:
+    """Return the runs of the first one's scenario and start: the latency of others is another thing."""
     ledger = {row.stage: row.top1 for row in evidence.rows}
+    alike = [number for number, run in enumerate(runs) if _kind(run) == _kind(runs[0])]
+    titles, runs = [titles[number] for number in alike], [runs[number] for number in alike]
     top1 = [ledger.get(f"{run['variant']}@{run['backend']}") for run in runs]
     times = [float(run["latency_ms"]["p90"]) for run in runs]
     on_front = front([(right, -time) for right, time in zip(top1, times, strict=True)])
     return tuple(
-        Point(title, right, time, float(run["throughput"]), run["valid"] is True, on)
-        for title, run, right, time, on in zip(titles, runs, top1, times, on_front, strict=True)
+        Point(number + 1, title, right, time, float(run["throughput"]), run["valid"] is True, on)
+        for number, title, run, right, time, on in zip(
+            alike, titles, runs, top1, times, on_front, strict=True
+        )
     )
+
+
+def _kind(run: dict[str, Any]) -> tuple[Any, Any]:
+    return run["scenario"], run["from"]

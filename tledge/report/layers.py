@@ -94,7 +94,11 @@ def _variant(name: str, found: tuple[LayerView, ...]) -> VariantLayers:
 
 
 def _noisy(place: int, layer: LayerView) -> Noisy:
-    covers = "–" if layer.low is None or layer.high is None else f"{layer.low:.3g} to {layer.high:.3g}"
+    covers = (
+        "–"
+        if layer.low is None or layer.high is None
+        else f"{layer.low:.3g} to {layer.high:.3g}".replace("-", "−")
+    )
     return Noisy(place, clean(layer.node), clean(layer.op), covers, layer.clipped or 0.0, layer.sqnr)
 
 
