@@ -81,7 +81,15 @@ def test_an_image_is_labelled(port: int) -> None:
     status, said = ask(port, image())
     assert status == 200
     assert said["predictions"][0]["label"] in bundles.LABELS
-    assert set(said["predictions"][0]) == {"file", "label", "index", "probability", "top", "error"}
+    assert set(said["predictions"][0]) == {
+        "file",
+        "label",
+        "index",
+        "probability",
+        "top",
+        "error",
+        "rejected",
+    }
     assert ask(port, b"", "/health", method="GET")[0] == 200
 
 

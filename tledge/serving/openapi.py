@@ -35,6 +35,7 @@ def document(version: str, labels: Sequence[str], *, token: bool) -> dict[str, A
             "probability": {**probability, "type": ["number", "null"]},
             "top": {"type": "array", "items": top},
             "error": optional,
+            "rejected": {"type": "boolean"},
         }
     )
     answer = _object(

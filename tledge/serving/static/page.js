@@ -7,7 +7,7 @@ const LARGEST_SIDE = 1280; // of a webcam's frame: more only costs its JPEG
 
 function show(answer, took, timing) {
   const [first] = answer.predictions;
-  part('label').textContent = first.label;
+  part('label').textContent = first.rejected ? 'too unsure to say' : first.label;
   part('top').replaceChildren(...first.top.map(guess => {
     const row = document.createElement('li'), meter = document.createElement('meter');
     const percent = `${(100 * guess.probability).toFixed(1)} %`;
