@@ -113,9 +113,9 @@ void Plan::lay_out_outputs() {
         for (int tap = 0; tap < x.count[i]; ++tap) {
             const int at = x.first[i] - first_[i] + tap;
             if (bytes) {
-                put_digits(x.of(i)[tap], at & 3, to + at / taps * words, 1);
+                put_digits(x.of(i)[tap], at & 3, to + (at >> 2) * kDigits, 1);
             } else {
-                put_halves(x.of(i)[tap], at & 1, to + at / taps * words);
+                put_halves(x.of(i)[tap], at & 1, to + (at >> 1) * 2);
             }
         }
     }
@@ -193,13 +193,13 @@ void Plan::lay_out_vertical() {
     vertical_weights_.allocate(sizeof(int32_t) * y.outputs * most * words);
     for (int i = 0; i < y.outputs; ++i) {
         int32_t* to = vertical_weights_.as<int32_t>() + static_cast<size_t>(i) * most * words;
+        const int skipped = y.first[i] - y.lowest - unit_[i] * rows;
         for (int tap = 0; tap < y.count[i]; ++tap) {
-            const int row = y.first[i] - y.lowest + tap;
-            int32_t* unit = to + (row / rows - unit_[i]) * words;
+            const int row = skipped + tap;
             switch (kernels->digits) {
-                case Digits::signed_bytes: put_digits(y.of(i)[tap], row % rows, unit, 1); break;
-                case Digits::halves: put_halves(y.of(i)[tap], row % rows, unit); break;
-                case Digits::none: *unit = y.of(i)[tap]; break;
+                case Digits::signed_bytes: put_digits(y.of(i)[tap], row & 3, to + (row >> 2) * kDigits, 1); break;
+                case Digits::halves: put_halves(y.of(i)[tap], row & 1, to + (row >> 1) * 2); break;
+                case Digits::none: to[row] = y.of(i)[tap]; break;
             }
         }
     }

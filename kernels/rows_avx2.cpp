@@ -105,17 +105,22 @@ void horizontal_of(const HorizontalTable& table, const uint8_t* const* rows, uin
     for (int x = 0; x < table.width;) {
         const int from = table.first[x];
         int end = x, span = 0;
-        for (; end < table.width; ++end) {
-            const int reached = (table.first[end] - from) / 2 + of(end);
-            if (reached > kTile) break;
-            span = reached > span ? reached : span;
+        if (count > 0) {
+            while (end < table.width && table.first[end] <= from + 2 * (kTile - count)) ++end;
+            span = (table.first[end - 1] - from) / 2 + count;
+        } else {
+            for (; end < table.width; ++end) {
+                const int reached = (table.first[end] - from) / 2 + table.count[end];
+                if (reached > kTile) break;
+                span = reached > span ? reached : span;
+            }
         }
         if (end > x) {
             lay_out(rows, 3 * static_cast<size_t>(from), (span + 1) / 2, pairs);
-            for (; x < end; ++x) {
+            const int32_t* halves = table.weights + static_cast<size_t>(x) * table.stride;
+            for (; x < end; ++x, halves += table.stride) {
                 Pixel pixel;
-                pixel.add(pairs + kChannels * static_cast<size_t>((table.first[x] - from) / 2),
-                          table.weights + static_cast<size_t>(x) * table.stride, of(x));
+                pixel.add(pairs + kChannels * (static_cast<size_t>(table.first[x] - from) >> 1), halves, of(x));
                 pixel.store(group + 12 * static_cast<size_t>(x), apart);
             }
             continue;
