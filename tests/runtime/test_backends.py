@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -222,3 +225,17 @@ def test_nothing_is_printed(capfd):
             with pytest.raises(InputError):
                 open_session(graphs.classifier(op="Sparkle", domain="com.example"), backend)
     assert capfd.readouterr() == ("", "")
+
+
+def test_openvino_tells_nobody_that_it_was_imported(tmp_path):
+    pytest.importorskip("openvino_telemetry")
+    code = """
+import sys
+from tests.runtime import graphs
+from tledge.runtime import open_session
+open_session(graphs.classifier(), "openvino")
+assert "openvino_telemetry" not in sys.modules
+import openvino_telemetry  # others may have it
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []  # it would keep an identifier of the user's there

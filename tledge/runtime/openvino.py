@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import re
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -71,13 +72,30 @@ class Requests:
         return self._compiled.create_infer_request()
 
 
+def _library() -> Any:
+    """Return OpenVINO, imported without its telemetry.
+
+    With the package openvino-telemetry, which comes with it, `import openvino` sends the fact to Google
+    Analytics, from a forked copy of the process that it kills after three seconds. Nothing of tledge's is to
+    call anybody unasked; without that package OpenVINO uses a stub. Who imported it before is left alone.
+    """
+    unknown = "openvino_telemetry" not in sys.modules
+    if unknown:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if unknown:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
 def open_graph(
     onnx: bytes | Path, *, backend: str, variant: str, threads: int, shape: tuple[int, ...] | None
 ) -> Session:
     """Open a graph with OpenVINO on the CPU; see `tledge.runtime.open_session`."""
     check_source(onnx)
-    import openvino
-
+    openvino = _library()
     core = openvino.Core()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
