@@ -28,6 +28,7 @@ COMMANDS = {
     "inspect": ("inspect", "Show a bundle: manifest, ledger; --verify checks every hash."),
     "serve": ("serve", "Answer images over HTTP."),
     "report": ("report", "Make one HTML page of what a bundle knows about itself, for people."),
+    "drift": ("drift", "Do images from the field look like those that the network was made for?"),
     "export": ("export", "Take out the plain graph, or a bundle small enough for a board."),
 }
 
