@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLEDGE_ABI_VERSION 8
+#define TLEDGE_ABI_VERSION 9
 
 #if defined(__cplusplus)
 extern "C" {
@@ -89,10 +89,10 @@ TLEDGE_API int tledge_normalise(int set, const void* table, const uint8_t* sampl
                                 int channels_last, const int32_t* order, void* out);
 
 /* Logits, images x classes, entries of `bytes` bytes (4: float32, 2: float16), to the k best classes of each image and
- * their probabilities, images x k, best first: kernels/topk.h. Beyond the number of classes -1 and 0; an image whose
+ * their probabilities, images x k, best first: kernels/topk.h. temperature: above 0; logits are divided by it. Beyond the number of classes -1 and 0; an image whose
  * logits are not finite has -1 and NaN. classes: 1 to 2^19. */
-TLEDGE_API int tledge_topk(const void* logits, int bytes, int64_t images, int classes, int k, int32_t* indices,
-                           float* probabilities);
+TLEDGE_API int tledge_topk(const void* logits, int bytes, int64_t images, int classes, int k,
+                           float temperature, int32_t* indices, float* probabilities);
 
 #if defined(__cplusplus)
 }

@@ -111,7 +111,9 @@ bool topk_case(int number, int bytes, int classes, int k) {
     std::vector<int32_t> indices(static_cast<size_t>(kImages) * k);
     std::vector<float> probabilities(indices.size());
     const void* logits = bytes == 4 ? static_cast<const void*>(floats.data()) : halves.data();
-    if (tledge_topk(logits, bytes, kImages, classes, k, indices.data(), probabilities.data()) != 0) return false;
+    if (tledge_topk(logits, bytes, kImages, classes, k, 1.0f + 0.25f * number, indices.data(),
+                    probabilities.data()) != 0)
+        return false;
     std::vector<uint8_t> out(indices.size() * 8);
     std::memcpy(out.data(), indices.data(), indices.size() * 4);
     std::memcpy(out.data() + indices.size() * 4, probabilities.data(), indices.size() * 4);

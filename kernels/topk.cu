@@ -37,31 +37,31 @@ TLEDGE_BLOCK uint64_t joined(Scratch* s, const All& all, const Part& part, const
 
 // The best key below `before` among a thread's classes, 0 if there is none.
 template <typename Logit>
-TLEDGE_LINE uint64_t next_best(const Logit* logits, int classes, int thread, uint64_t before) {
+TLEDGE_LINE uint64_t next_best(const Logit* logits, float temperature, int classes, int thread, uint64_t before) {
     uint64_t best = 0;
     for (int i = thread; i < classes; i += kThreads) {
-        const uint64_t key = key_of(logit(logits[i]), i);
+        const uint64_t key = key_of(scaled(logits[i], temperature), i);
         if (key < before && key > best) best = key;
     }
     return best;
 }
 
 template <typename Logit>
-TLEDGE_LINE uint64_t terms(const Logit* logits, int classes, int thread, float largest) {
+TLEDGE_LINE uint64_t terms(const Logit* logits, float temperature, int classes, int thread, float largest) {
     int64_t sum = 0;
-    for (int i = thread; i < classes; i += kThreads) sum += term(logit(logits[i]), largest);
+    for (int i = thread; i < classes; i += kThreads) sum += term(scaled(logits[i], temperature), largest);
     return static_cast<uint64_t>(sum);
 }
 
 // A block's work.
 template <typename Logit, typename All>
 TLEDGE_BLOCK void best_of_image(const Logit* logits, int classes, int k, int32_t* indices, float* probabilities,
-                                Scratch* s, const All& all) {
+                                float temperature, Scratch* s, const All& all) {
     uint64_t key = kBeforeAll;
     float largest = 0.0f;
     int64_t sum = 0;
     for (int i = 0; i < k; ++i) {
-        const auto next = [&](int thread) { return next_best(logits, classes, thread, key); };
+        const auto next = [&](int thread) { return next_best(logits, temperature, classes, thread, key); };
         key = joined(s, all, next, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
         if (i == 0) {
             if (!has_softmax(key)) {
@@ -74,7 +74,7 @@ TLEDGE_BLOCK void best_of_image(const Logit* logits, int classes, int k, int32_t
                 return;
             }
             largest = value_of(key);
-            const auto part = [&](int thread) { return terms(logits, classes, thread, largest); };
+            const auto part = [&](int thread) { return terms(logits, temperature, classes, thread, largest); };
             sum = static_cast<int64_t>(joined(s, all, part, [](uint64_t a, uint64_t b) { return a + b; }));
         }
         all([&](int thread) {
@@ -97,18 +97,18 @@ struct Block {
 };
 
 extern "C" __global__ void __launch_bounds__(tledge::kThreads)
-    topk(const float* logits, int classes, int k, int32_t* indices, float* probabilities) {
+    topk(const float* logits, int classes, int k, int32_t* indices, float* probabilities, float temperature) {
     __shared__ tledge::Scratch scratch;
     const size_t image = blockIdx.x;
-    tledge::best_of_image(logits + image * classes, classes, k, indices + image * k, probabilities + image * k, &scratch,
-                          Block());
+    tledge::best_of_image(logits + image * classes, classes, k, indices + image * k, probabilities + image * k,
+                          temperature, &scratch, Block());
 }
 
 extern "C" __global__ void __launch_bounds__(tledge::kThreads)
-    topk_half(const uint16_t* logits, int classes, int k, int32_t* indices, float* probabilities) {
+    topk_half(const uint16_t* logits, int classes, int k, int32_t* indices, float* probabilities, float temperature) {
     __shared__ tledge::Scratch scratch;
     const size_t image = blockIdx.x;
-    tledge::best_of_image(logits + image * classes, classes, k, indices + image * k, probabilities + image * k, &scratch,
-                          Block());
+    tledge::best_of_image(logits + image * classes, classes, k, indices + image * k, probabilities + image * k,
+                          temperature, &scratch, Block());
 }
 #endif

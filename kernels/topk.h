@@ -2,7 +2,7 @@
 //
 // Order: the larger logit first, of equal ones (-0 equals 0) the earlier class. It is the order of one 64-bit integer
 // a class, so that any way of searching finds the same.
-// Softmax: exp(logit - largest) in float32, by the polynomial of Cephes' expf (Moshier): additions and multiplications
+// A logit is divided by the temperature first, in float32. Softmax: exp(logit - largest) in float32, by the polynomial of Cephes' expf (Moshier): additions and multiplications
 // that are each rounded once, no library's exp, no fused multiply-add. Its terms are summed as integers of 44
 // fractional bits, so that the order of the additions does not matter; a probability is the term divided by the sum,
 // rounded once each. So every device gives the same bits. Against exact arithmetic: docs/runtime.md.
@@ -42,6 +42,12 @@ TLEDGE_LINE float logit(uint16_t half) {
     if (rest >= 0x0400u) return float_of(sign | ((rest << 13) + (112u << 23)));
     const float tiny = static_cast<float>(rest) * 5.9604644775390625e-8f;  // 2^-24: zero and what is not normal
     return sign != 0 ? -tiny : tiny;
+}
+
+// What the softmax sees: the logit divided by the temperature, above 0, rounded once.
+template <typename Logit>
+TLEDGE_LINE float scaled(Logit value, float temperature) {
+    return logit(value) / temperature;
 }
 
 // Bits that order as the values do, NaN above all.

@@ -123,11 +123,11 @@ def test_the_best_classes_have_the_bits_of_the_host(gpu, dtype, images, classes,
     logits = gpu.mapped((images, classes), dtype)
     logits.array[:] = np.random.default_rng(classes).normal(0, 4, (images, classes)).round(2)
     indices, probabilities = gpu.mapped((images, k), np.int32), gpu.mapped((images, k), np.float32)
-    stream, search = gpu.stream(), TopK(gpu, dtype, classes, k)
+    stream, search = gpu.stream(), TopK(gpu, dtype, classes, k, 0.8)
     with gpu.current():
         search.give(stream, logits, images, indices, probabilities)
         stream.synchronise()
-    assert ranked(indices.array, probabilities.array) == top(logits.array, k)
+    assert ranked(indices.array, probabilities.array) == top(logits.array, k, 0.8)
     logits.array[-1, -1] = np.nan
     with gpu.current():
         search.give(stream, logits, images, indices, probabilities)

@@ -145,7 +145,7 @@ def test_the_best_classes_are_found_in_the_graph_with_the_bits_of_the_host(monke
     flatten = [graphs.helper.make_node("Flatten", ["x"], ["y"])]  # 768 pixels are as many classes
     ends = [graphs.value("x", ["N", 3, 16, 16])], [graphs.value("y", ["N", 768])]
     engine = HostEngine(graphs.graph(flatten, *ends), BATCH, logits=dtype)
-    pipeline = Pipeline(Gpu(), engine, lanes=1, spec=bundles.spec())
+    pipeline = Pipeline(Gpu(), engine, lanes=1, spec=bundles.spec(), temperature=1.7)
     copied = STANDIN.standin_copied_back()
     with pipeline.lane() as lane:
         lane.images[:3] = images(3)
@@ -155,11 +155,11 @@ def test_the_best_classes_are_found_in_the_graph_with_the_bits_of_the_host(monke
         assert STANDIN.standin_copied_back() - copied == 4 * BEST * (4 + 4)
         logits = engine.session.run(images(3)).astype(dtype)
         for k in (1, BEST, BEST + 1, 100):
-            assert lane.top(3, k) == top(logits, k)
+            assert lane.top(3, k) == top(logits, k, 1.7)
         assert (lane.logits(3) == logits).all()
         frames = decoded(4, 3)
         assert lane.run_pixels(frames)
-        assert lane.top(3, BEST) == top(lane.logits(3), BEST)
+        assert lane.top(3, BEST) == top(lane.logits(3), BEST, 1.7)
         lane.images[:] = np.nan
         lane.run(2)
         with pytest.raises(InputError, match="not finite numbers"):

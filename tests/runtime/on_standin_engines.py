@@ -13,7 +13,7 @@ from PIL import Image
 from tests.runtime import bundles, fake_tensorrt, graphs
 from tledge import load
 from tledge.bench import queries
-from tledge.bundle import Bundle
+from tledge.bundle import Bundle, probabilities
 from tledge.bundle.files import sha256_bytes
 from tledge.cuda import compiler
 from tledge.errors import BundleError, InputError, MachineError
@@ -221,3 +221,16 @@ def test_a_stage_is_scored_under_the_name_of_the_engine(bundle):
     assert row.file_sha256 == sha256_bytes(graphs.classifier())
     assert Bundle.open(bundle.path).row(row.stage) == row
     assert STANDIN.standin_used_memory() == 0
+
+
+def test_the_gpu_finds_the_best_at_the_temperature_of_the_bundle(bundle):
+    with bundle.writing() as writer:
+        writer.put(probabilities.NAME, probabilities.Probabilities({"int8": 2.5}).encode())
+        bundle = writer.commit("calibrate")
+    images = [bundles.pixels(seed, (20 + seed, 30)) for seed in range(5)]
+    expected = load(bundle.path, backend="onnxruntime", variant="int8").predict(images)
+    model = load(bundle.path, backend="tensorrt", variant="int8")
+    assert model.predict(images) == expected
+    plain = dataclasses.replace(model, temperature=1.0)
+    assert plain.answers(model.logits(model.preprocess(images)), images) != expected
+    model.close()

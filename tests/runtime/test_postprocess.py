@@ -46,6 +46,14 @@ def test_an_image_does_not_see_its_neighbours_nor_k(x):
     assert together == [ranking[:3] for ranking in top(x, 1000)]
 
 
+@given(usual, st.floats(0.0625, 20, width=32))
+def test_a_temperature_divides_the_logits(x, temperature):
+    assert top(x, 5, temperature) == top(x / np.float32(temperature), 5)
+    if temperature > 1:
+        certain, softened = top(x, 1), top(x, 1, temperature)
+        assert all(b[0][1] <= a[0][1] + 1e-6 for a, b in zip(certain, softened, strict=True))
+
+
 @given(st.integers(-(2**12), 2**12))
 def test_a_common_offset_changes_nothing(offset):
     x = np.array([[0.5, -3.25, 2.0, 2.0, 1.75]], np.float32)  # sums with the offset are exact

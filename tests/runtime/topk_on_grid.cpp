@@ -20,14 +20,15 @@ std::mt19937 random_bits;
 int between(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_bits); }
 
 template <typename Logit>
-bool equal(const std::vector<Logit>& logits, int images, int classes, int k, int* without) {
+bool equal(const std::vector<Logit>& logits, int images, int classes, int k, float temperature, int* without) {
     std::vector<int32_t> indices(static_cast<size_t>(images) * k, 7), expected(indices);
     std::vector<float> probabilities(indices.size(), 7.0f), known(probabilities);
     for (int image = 0; image < images; ++image) {
-        topk_block(logits.data(), classes, k, indices.data(), probabilities.data(), image);
+        topk_block(logits.data(), classes, k, indices.data(), probabilities.data(), temperature, image);
         *without += indices[static_cast<size_t>(image) * k] < 0;
     }
-    if (tledge_topk(logits.data(), sizeof(Logit), images, classes, k, expected.data(), known.data()) != 0) return false;
+    if (tledge_topk(logits.data(), sizeof(Logit), images, classes, k, temperature, expected.data(), known.data()) != 0)
+        return false;
     return indices == expected && std::memcmp(probabilities.data(), known.data(), known.size() * sizeof(float)) == 0;
 }
 
@@ -47,15 +48,16 @@ int main(int count, char** words) {
     for (int batch = 0; batch < batches; ++batch) {
         const int classes = between(0, 3) == 0 ? between(1, 4) : between(1, 1500);
         const int images = between(1, 3), k = between(1, between(0, 1) ? 5 : classes + 3), kind = between(0, 2);
+        const float temperature = between(0, 1) ? 1.0f : 0.3f + 0.01f * between(0, 300);
         const float scale = std::ldexp(1.0f, between(-3, 8));
         std::vector<float> logits(static_cast<size_t>(images) * classes);
         for (float& value : logits) value = draw(kind, scale);
         if (between(0, 2) == 0) logits[between(0, static_cast<int>(logits.size()) - 1)] = special[between(0, 7)];
         if (between(0, 9) == 0) std::fill(logits.begin(), logits.begin() + classes, -infinity);
-        if (!equal(logits, images, classes, k, &without)) return 1;
+        if (!equal(logits, images, classes, k, temperature, &without)) return 1;
         std::vector<uint16_t> half(logits.size());
         for (uint16_t& bits : half) bits = static_cast<uint16_t>(between(0, between(0, 999) ? 0x7BFF : 0xFFFF));
-        if (!equal(half, images, classes, k, &without)) return 1;
+        if (!equal(half, images, classes, k, temperature, &without)) return 1;
         compared += 2 * images;
     }
     std::printf("%d %d\n", compared, without);

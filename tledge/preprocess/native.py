@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import ClassVar
 
 from tledge.errors import InputError, MachineError
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 LIBRARY = Path(__file__).parents[1] / "_lib" / "libtledge_kernels.so"
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
@@ -85,7 +85,7 @@ def library() -> ctypes.CDLL:
             [c_void_p, c_void_p, c_char_p, c_int64, c_int, c_void_p, c_int, POINTER(c_int64)],
         ),
         "tledge_normalise": (c_int, [c_int, c_void_p, c_void_p, c_int64, c_int, POINTER(c_int32), c_void_p]),
-        "tledge_topk": (c_int, [c_void_p, c_int, c_int64, c_int, c_int, c_void_p, c_void_p]),
+        "tledge_topk": (c_int, [c_void_p, c_int, c_int64, c_int, c_int, c_float, c_void_p, c_void_p]),
     }
     for name, (result, arguments) in declare.items():
         function = getattr(kernels, name)

@@ -64,11 +64,12 @@ class Lane:
     `run_pixels` does both, from decoded images. `logits` and `top` are the answers.
     """
 
-    def __init__(self, gpu: Gpu, engine: Engine, spec: Spec | None = None) -> None:
+    def __init__(self, gpu: Gpu, engine: Engine, spec: Spec | None = None, temperature: float = 1.0) -> None:
         """Allocate, and record the graphs of each batch size. Call it in the GPU's thread.
 
         `spec`, whose tensors the engine takes, is what pixels are preprocessed by. Without it, where kernels
-        cannot be compiled, no pixels are taken, and the best classes are found on the host.
+        cannot be compiled, no pixels are taken, and the best classes are found on the host. `temperature` is
+        what logits are divided by.
         """
         self._gpu = gpu
         self._stream = gpu.stream()
@@ -76,6 +77,7 @@ class Lane:
         self._pixel_graphs: dict[int, Graph] = {}
         self._pixels: ImageBatch | None = None
         self._search: TopK | None = None
+        self._temperature = temperature
         self._contexts: list[Context] = []
         self._buffers: list[Buffer] = []
         self.images: Array = np.empty(0)
@@ -100,7 +102,7 @@ class Lane:
             self._pixels = ImageBatch(self._gpu, spec, largest, ROOM)
             classes = math.prod(_sizes(engine.logits))
             best = min(BEST, classes)
-            self._search = TopK(self._gpu, engine.logits.dtype, classes, best)
+            self._search = TopK(self._gpu, engine.logits.dtype, classes, best, self._temperature)
             self._indices, self._indices_there = self._memory((largest, best), "int32")
             self._probabilities, self._probabilities_there = self._memory((largest, best), "float32")
 
@@ -163,7 +165,7 @@ class Lane:
         """Return the `k` best classes of each image of what ran last; see `postprocess.top`."""
         if self._search is not None and k <= BEST:
             return postprocess.ranked(self._indices[:count, :k], self._probabilities[:count, :k])
-        return postprocess.top(self.logits(count).reshape(count, -1), k)
+        return postprocess.top(self.logits(count).reshape(count, -1), k, self._temperature)
 
     def free(self) -> None:
         """Give everything back. Call it in the GPU's thread."""

@@ -183,9 +183,7 @@ class Model:
         self, logits: NDArray[np.float32], images: Sequence[AnyImage], top_k: int = 5
     ) -> list[Prediction]:
         """Return labels and probabilities for logits N x classes; `images` name the files."""
-        if self.temperature != 1.0:
-            logits = logits / np.float32(self.temperature)
-        return self._named(postprocess.top(logits, max(1, top_k)), images)
+        return self._named(postprocess.top(logits, max(1, top_k), self.temperature), images)
 
     def _named(self, rankings: Sequence[postprocess.Ranking], images: Sequence[AnyImage]) -> list[Prediction]:
         result = []
@@ -215,8 +213,6 @@ class Model:
                 for image, place in zip(images, lent.images, strict=False):
                     self._write(image, place)
                 lent.run(len(images))
-            if self.temperature != 1.0:
-                return self.answers(lent.logits(len(images)).reshape(len(images), -1), images, top_k)
             return self._named(lent.top(len(images), max(1, top_k)), images)
 
     def _write(self, image: AnyImage, place: NDArray[Any]) -> None:

@@ -25,10 +25,13 @@ LANES = 2  # one frame is uploaded or downloaded while another is computed; more
 class Pipeline:
     """An engine on a GPU, ready: `infer` answers tensors, from any thread."""
 
-    def __init__(self, gpu: Gpu, engine: Engine, lanes: int = LANES, spec: Spec | None = None) -> None:
+    def __init__(
+        self, gpu: Gpu, engine: Engine, lanes: int = LANES, spec: Spec | None = None, temperature: float = 1.0
+    ) -> None:
         """Allocate and warm up everything. Close it in the same thread; it closes the GPU too.
 
         Lanes take pixels and find the best classes where there is a `spec`, whose tensors the engine takes.
+        `temperature` is what logits are divided by for the probabilities.
 
         Raises:
             MachineError: there is not enough memory, or no compiler for the kernels that a `spec` asks for;
@@ -42,7 +45,7 @@ class Pipeline:
         try:
             with gpu.current():
                 for _ in range(lanes):
-                    self._lanes.append(Lane(gpu, engine, spec))
+                    self._lanes.append(Lane(gpu, engine, spec, temperature))
         except BaseException:
             self.close()
             raise

@@ -21,7 +21,7 @@ LARGEST_CLASSES = 1 << 19
 NO_MEMORY = -2
 
 
-def top(logits: NDArray[Any], k: int) -> list[Ranking]:
+def top(logits: NDArray[Any], k: int, temperature: float = 1.0) -> list[Ranking]:
     """Return the `k` best classes of each image, best first: (index, probability 0 to 1).
 
     Softmax is computed in float32 from the largest logit down, so that no finite logit, however large,
@@ -31,6 +31,7 @@ def top(logits: NDArray[Any], k: int) -> list[Ranking]:
     Args:
         logits: images x classes, float32 or float16.
         k: 1 or more.
+        temperature: what logits are divided by, in float32; above 0.
 
     Raises:
         InputError: a logit is NaN or infinite: the graph itself is at fault; more than 524288 classes.
@@ -50,6 +51,7 @@ def top(logits: NDArray[Any], k: int) -> list[Ranking]:
         count,
         classes,
         given,
+        temperature,
         indices.ctypes.data,
         probabilities.ctypes.data,
     )

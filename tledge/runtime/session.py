@@ -56,11 +56,11 @@ class Lent(Protocol):
         InputError: one of them is no image, as in preprocessing on the host.
         """
 
-    def logits(self, count: int) -> Array:
-        """Return the logits of `count` images, which a device may have to send first."""
-
     def top(self, count: int, k: int) -> list[Ranking]:
-        """Return the `k` best classes of each of `count` images; see `tledge.runtime.postprocess.top`."""
+        """Return the `k` best classes of each of `count` images; see `tledge.runtime.postprocess.top`.
+
+        Their probabilities are at the temperature that the session was opened with.
+        """
 
 
 @dataclass(frozen=True)

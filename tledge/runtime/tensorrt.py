@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tledge.bundle import Bundle
+from tledge.bundle import Bundle, probabilities
 from tledge.cuda import Gpu
 from tledge.cuda.compiler import find_compiler
 from tledge.errors import BundleError, InputError, MachineError, TledgeError
@@ -38,7 +38,8 @@ def open_engine(bundle: Bundle, backend: str, variant: str, *, threads: int) -> 
     library = load(backend)
     manifest = engine_here(bundle, library, variant)
     plan = read_plan(bundle, manifest.name, this_machine(), library.version)
-    return open_plan(library, manifest, plan, spec=bundle.spec, threads=threads)
+    temperature = probabilities.read(bundle).temperature(variant)
+    return open_plan(library, manifest, plan, spec=bundle.spec, threads=threads, temperature=temperature)
 
 
 def engine_here(bundle: Bundle, library: Library, variant: str) -> EngineManifest:
@@ -47,7 +48,13 @@ def engine_here(bundle: Bundle, library: Library, variant: str) -> EngineManifes
 
 
 def open_plan(
-    library: Library, manifest: EngineManifest, plan: bytes, *, spec: Spec, threads: int
+    library: Library,
+    manifest: EngineManifest,
+    plan: bytes,
+    *,
+    spec: Spec,
+    threads: int,
+    temperature: float = 1.0,
 ) -> Session:
     """Return a session of a plan that is known to fit and to be the manifest's.
 
@@ -57,6 +64,7 @@ def open_plan(
         plan: its bytes.
         spec: how images become its input.
         threads: how many threads of the host preprocess what the GPU does not.
+        temperature: what logits are divided by for the probabilities.
 
     Raises:
         MachineError: no GPU, or not enough memory on it; what was allocated is given back.
@@ -72,7 +80,7 @@ def open_plan(
         raise
     note = _stays_on_the_host(gpu, image, spec)
     try:
-        pipeline = Pipeline(gpu, engine, spec=None if note else spec)
+        pipeline = Pipeline(gpu, engine, spec=None if note else spec, temperature=temperature)
     except MachineError as error:
         if "out of memory" not in error.message:
             raise

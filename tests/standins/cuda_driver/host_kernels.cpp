@@ -40,11 +40,12 @@ int topk_over_grid(const unsigned grid[3], const unsigned block[3], const void* 
         int classes, k;
         int32_t* indices;
         float* probabilities;
+        float temperature;
     } a;
     std::memcpy(&a, packed, sizeof a);
     if (block[0] != tledge::kThreads || block[1] * block[2] != 1) return kIllegalAddress;
     for (unsigned image = 0; image < grid[0]; ++image)
-        topk_block(a.logits, a.classes, a.k, a.indices, a.probabilities, image);
+        topk_block(a.logits, a.classes, a.k, a.indices, a.probabilities, a.temperature, image);
     return 0;
 }
 

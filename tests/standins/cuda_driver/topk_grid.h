@@ -11,9 +11,10 @@ struct Turns {
 };
 
 template <typename Logit>
-void topk_block(const Logit* logits, int classes, int k, int32_t* indices, float* probabilities, size_t image) {
+void topk_block(const Logit* logits, int classes, int k, int32_t* indices, float* probabilities, float temperature,
+                size_t image) {
     tledge::Scratch scratch;
     std::memset(&scratch, 0xCD, sizeof scratch);
-    tledge::best_of_image(logits + image * classes, classes, k, indices + image * k, probabilities + image * k, &scratch,
-                          Turns());
+    tledge::best_of_image(logits + image * classes, classes, k, indices + image * k, probabilities + image * k,
+                          temperature, &scratch, Turns());
 }
