@@ -19,6 +19,9 @@ from tledge.quantization.placement import Placement
 from tledge.quantization.qdq import Emitter, asymmetric, symmetric
 from tledge.quantization.ranges import Range
 
+# Images that ranges are judged on: each has hundreds of positions.
+JUDGED = 16
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
@@ -39,7 +42,7 @@ def choose(
         model: The float network, simplified.
         placement: What is INT8.
         candidates: Ranges of all its tensors, by one method each.
-        images: Input tensors of tune.
+        images: Input tensors of tune; the first few are taken.
         threads: Threads of one inference.
     """
     chosen = {name: candidates[0][name] for name in placement.tensors}
@@ -51,7 +54,7 @@ def choose(
     opened = session(with_outputs(measured, outputs), threads)
     input_name = opened.get_inputs()[0].name
     sums = np.zeros(len(outputs))
-    for start in range(0, len(images), BATCH):
+    for start in range(0, min(len(images), JUDGED), BATCH):
         found = opened.run(outputs, {input_name: images[start : start + BATCH]})
         sums += [float(value) for value in found]
     errors = dict(zip(outputs, sums, strict=True))
