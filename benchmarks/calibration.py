@@ -286,6 +286,8 @@ def main() -> None:
                 if ran.returncode:
                     print(f"{tool:<22}failed: {ran.stderr.strip().splitlines()[-1]}")
                     continue
+                if not peer:
+                    print(ran.stderr, file=sys.stderr, end="", flush=True)  # what it tried
                 cost = json.loads(ran.stdout.strip().splitlines()[-1])
                 ours = [logits(out, look), logits(out, flowers)]
                 a = compare(right[0], ours[0], labels)
