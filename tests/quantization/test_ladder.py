@@ -14,7 +14,7 @@ from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.ladder import Job, climb
 from tledge.quantization.observe import observe
 from tledge.quantization.placement import TARGETS, place
-from tledge.quantization.qdq import asymmetric, symmetric
+from tledge.quantization.qdq import along, asymmetric, symmetric, weights
 
 SILENT = Progress.silent()
 BATCHES = [networks.images(8, seed) for seed in range(4)]
@@ -83,6 +83,18 @@ def test_steps_come_in_order_and_only_what_helps_is_kept() -> None:
 def test_steps_that_a_recipe_does_not_name_are_not_tried() -> None:
     found = climbed(load(networks.mobile().SerializeToString()), lambda trial: False, repair=("rounding",))
     assert {trial.step for trial in found.built["int8"].trials} == {"ranges", "rounding", "float"}
+
+
+def test_weights_that_lie_on_a_grid_are_not_mended() -> None:
+    model = load(networks.mobile().SerializeToString())
+    layers = place(Graph(model), "int8-cpu").layers
+    for layer in layers:
+        tensor = next(t for t in model.graph.initializer if t.name == layer.weight)
+        integers, scales = weights(numpy_helper.to_array(tensor), layer.axis)
+        exact = (integers * along(scales, layer.axis, integers.ndim)).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(exact, tensor.name))
+    found = climbed(model, lambda trial: False)
+    assert {trial.step for trial in found.built["int8"].trials} == {"ranges", "float"}
 
 
 def test_equalising_changes_no_answer() -> None:

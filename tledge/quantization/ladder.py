@@ -22,7 +22,10 @@ from tledge.quantization.fallback import fall_back
 from tledge.quantization.graph import Graph
 from tledge.quantization.observers import Observer
 from tledge.quantization.placement import Layer, Target, place
-from tledge.quantization.qdq import Correction
+from tledge.quantization.qdq import Correction, weight_noise
+
+# Power of the rounding error over that of the weights: 8 bits leave about a ten-thousandth.
+ON_GRID = 1e-6
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class Mending:
     layers: Sequence[Layer]
     job: Job
     made: dict[str, dict[str, Correction]] = field(default_factory=dict)
+
+    def is_needed(self) -> bool:
+        """Tell whether weights lose anything: those of some networks lie on an INT8 grid already."""
+        graph = Graph(self.network.model)
+        found = [weight_noise(graph.constants[layer.weight], layer.axis) for layer in self.layers]
+        return bool(found) and max(found) > ON_GRID
 
     def corrections(self, step: str) -> dict[str, Correction]:
         """Return what the step "correction" or "rounding" makes of the layers."""
@@ -173,7 +182,7 @@ def _climb(network: Network, built: Built, job: Job, mending: Mending) -> Built:
     for step in ("correction", "rounding"):
         if job.within(built.chosen):
             return built
-        if step not in job.repair:
+        if step not in job.repair or not mending.is_needed():
             continue
         started = time.monotonic()
         mended = mending.corrections(step)

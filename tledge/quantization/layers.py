@@ -21,7 +21,7 @@ from tledge.quantization import calibration_file
 from tledge.quantization.graph import Graph, load
 from tledge.quantization.observers import BINS, Observer
 from tledge.quantization.placement import TARGETS, WEIGHTED, Target, place
-from tledge.quantization.qdq import along, shared, weights
+from tledge.quantization.qdq import shared, weight_noise
 from tledge.quantization.ranges import Range, clip_error
 
 
@@ -95,14 +95,6 @@ def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple
         elif node.op_type in WEIGHTED:
             views.append(LayerView(node.name, node.op_type, "float", reasons.get(node.name)))
     return tuple(views)
-
-
-def weight_noise(values: NDArray[np.float32], axis: int) -> float:
-    """Return the power of the rounding error of INT8 weights over the power of the weights."""
-    integers, scales = weights(values, axis)
-    error = integers * along(scales, axis, values.ndim) - values
-    power = float(np.square(values, dtype=np.float64).sum())
-    return float(np.square(error).sum()) / power if power else 0.0
 
 
 def observer(name: str, tensor: Mapping[str, Any]) -> Observer:

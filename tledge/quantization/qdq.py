@@ -80,6 +80,14 @@ def weights(
     return np.ascontiguousarray(np.moveaxis(integers, 0, axis)), (scales * gain).astype(np.float32)
 
 
+def weight_noise(values: NDArray[np.float32], axis: int) -> float:
+    """Return the power of the rounding error of INT8 weights over the power of the weights."""
+    integers, scales = weights(values, axis)
+    error = integers * along(scales, axis, values.ndim) - values
+    power = float(np.square(values, dtype=np.float64).sum())
+    return float(np.square(error).sum()) / power if power else 0.0
+
+
 def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[np.float64]:
     """Return one value a channel as an array that multiplies along `axis` of another."""
     shape = [1] * dimensions
