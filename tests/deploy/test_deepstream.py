@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto
 
 from tests.runtime import bundles, graphs
-from tledge.bundle import Bundle
+from tledge.bundle import Bundle, probabilities
 from tledge.deploy.deepstream import differences, export_deepstream, labels, placed
 from tledge.errors import BundleError, UsageError
 from tledge.preprocess import Box, Crop, Decode, Letterbox, Spec, preprocessor
@@ -141,6 +141,20 @@ def test_one_std_is_nvinfers_and_three_are_the_graphs(tmp_path):
     assert (said["net-scale-factor"], said["offsets"]) == ("1", "0;0;0")
     operators = [node.op_type for node in onnx.load(tmp_path / "three" / "model.onnx").graph.node]
     assert operators == ["Mul", "Add", "Conv", "GlobalAveragePool", "Flatten", "Softmax"]
+
+
+def test_probabilities_are_at_the_bundles_temperature_and_unsure_ones_have_no_label(tmp_path):
+    import tledge
+
+    bundle = make(tmp_path / "b.tledge", Spec(**IMAGENET))
+    with bundle.writing() as writer:
+        writer.put(probabilities.NAME, probabilities.Probabilities({"fp32": 2.5}, 0.3).encode())
+        writer.commit("calibrate", settings={})
+    export_deepstream(Bundle.open(bundle.path), "fp32", tmp_path / "out")
+    pixels = bundles.pixels(1, SIZE)
+    answer = tledge.load(bundle.path, backend="onnxruntime").predict(pixels, top_k=5)
+    assert nvinfer(tmp_path / "out", pixels).max() == pytest.approx(answer.probability, rel=1e-4)
+    assert float(read(tmp_path / "out")["classifier-threshold"]) == 0.3
 
 
 def test_the_labels_are_one_line_for_the_one_output(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tledge.bundle import Bundle
+from tledge.bundle import Bundle, probabilities
 from tledge.deploy.folder import write_folder
 from tledge.deploy.frame_graph import adapt
 from tledge.deploy.graph import Ports, ports, read_graph
@@ -51,7 +51,7 @@ def export_deepstream(
         raise UsageError(
             f"{variant} is a placement for x86, which TensorRT does not take", hint="Give fp32, fp16 or int8."
         )
-    spec = bundle.spec
+    spec, known = bundle.spec, probabilities.read(bundle)
     where = placed(spec, frame)
     # TensorRT's own quantiser starts from the float graph and the calibration's ranges.
     model = read_graph(bundle, variant)
@@ -61,11 +61,20 @@ def export_deepstream(
     own = spec.scale is None and len(set(spec.std)) == 1
     files = {
         "config_infer.txt": config(
-            spec, graph, variant, where, frame, name=model_name(bundle.path), normalised=own
+            spec,
+            graph,
+            variant,
+            where,
+            frame,
+            name=model_name(bundle.path),
+            normalised=own,
+            reject_below=known.reject_below,
         ).encode(),
         "labels.txt": labels(bundle.labels).encode(),
         "preprocess.json": bundle.read("preprocess.json"),
-        "model.onnx": adapt(model, graph, spec, where, normalised=own).SerializeToString(),
+        "model.onnx": adapt(
+            model, graph, spec, where, normalised=own, temperature=known.temperature(variant)
+        ).SerializeToString(),
     }
     if variant == "int8":
         files["calibration.cache"] = trt_cache.encode(calibration_file.read(bundle))
@@ -101,8 +110,12 @@ def config(
     *,
     name: str,
     normalised: bool,
+    reject_below: float = 0.0,
 ) -> str:
-    """Return nvinfer's configuration of a classifier; `normalised` says that it normalises, by one std."""
+    """Return nvinfer's configuration of a classifier; `normalised` says that it normalises, by one std.
+
+    `reject_below` is the probability below which an image has no label.
+    """
     mode, precision = MODES[variant]
     batch = graph.batch or 1
     letterbox = isinstance(spec.geometry, Letterbox)
@@ -129,7 +142,7 @@ def config(
         "scaling-compute-hw": 1,  # the GPU: the filters of a Jetson's VIC are others under the same numbers
         "scaling-filter": scaling,
         "classifier-type": name,
-        "classifier-threshold": 0,  # always the best class, with its probability
+        "classifier-threshold": _decimal(reject_below),  # no label below it
     }
     if variant == "int8":
         values["int8-calib-file"] = "calibration.cache"

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = "frames", "probabilities"
 
 
-def adapt(model: ModelProto, graph: Ports, spec: Spec, window: Window, *, normalised: bool) -> ModelProto:
+def adapt(
+    model: ModelProto,
+    graph: Ports,
+    spec: Spec,
+    window: Window,
+    *,
+    normalised: bool,
+    temperature: float = 1.0,
+) -> ModelProto:
     """Put into `model` what lies between nvinfer's tensor and the network's, and softmax behind it.
 
     Args:
@@ -30,6 +38,7 @@ def adapt(model: ModelProto, graph: Ports, spec: Spec, window: Window, *, normal
         spec: the bundle's.
         window: how a frame is resampled: nvinfer makes its resized size, of which the crop is taken here.
         normalised: whether nvinfer normalises; else its tensor holds levels, 0 to 255.
+        temperature: what logits are divided by for the probabilities.
     """
     from onnx import TensorProto, checker, helper
 
@@ -38,7 +47,7 @@ def adapt(model: ModelProto, graph: Ports, spec: Spec, window: Window, *, normal
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
     first = _free(INPUT, taken)
     before = _before(model, graph, spec, window, first, normalised=normalised)
-    after = _after(model, graph, _free(OUTPUT, taken))
+    after = _after(model, graph, _free(OUTPUT, taken), temperature)
     body = [*before, *model.graph.node, *after]
     del model.graph.node[:]
     model.graph.node.extend(body)
@@ -81,13 +90,15 @@ def _before(
     return _chain(steps or [("Identity", [], {})], first, graph.input)
 
 
-def _after(model: ModelProto, graph: Ports, last: str) -> list[NodeProto]:
+def _after(model: ModelProto, graph: Ports, last: str, temperature: float) -> list[NodeProto]:
     """Return the operators from the network's logits to the tensor `last`: probabilities, N x classes."""
     steps: list[tuple[str, list[str], dict[str, Any]]] = []
     if graph.output_dtype != "float32":
         steps.append(("Cast", [], {"to": _element("float32")}))
     if graph.output_rank > 2:
         steps.append(("Flatten", [], {"axis": 1}))
+    if temperature != 1.0:
+        steps.append(("Div", _constants(model, temperature=np.array(temperature, np.float32)), {}))
     steps.append(("Softmax", [], {"axis": 1}))
     return _chain(steps, graph.output, last)
 
