@@ -117,7 +117,7 @@ def _show(output: Output, answer: Prediction, name: str, more: dict[str, Any]) -
         others = ", ".join(
             f"{guess.label} {guess.probability:.1%}" for guess in answer.top[not answer.rejected :]
         )
-        print(f"{name}: {label} {answer.probability:.1%}" + (f"  ({others})" if others else ""))
+        print(f"{name}: {label} {answer.probability:.1%}" + (f"  ({others})" if others else ""), flush=True)
 
 
 def _paths(words: tuple[str, ...]) -> Iterator[str]:
