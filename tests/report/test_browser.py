@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.report.browser import Browser, browser, executable
 from tests.report.bundles import make
+from tests.report.test_latency import run
 from tests.report.test_page import HOSTILE
 from tledge.report import gather, page
 
@@ -49,9 +50,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     labels = [HOSTILE[0], HOSTILE[1], HOSTILE[-1]]
     out = folder / "page.html"
-    out.write_text(
-        page(gather(make(folder / "digits.tledge", labels=labels, names=HOSTILE))), encoding="utf-8"
-    )
+    made = make(folder / "digits.tledge", labels=labels, names=HOSTILE)
+    benches = ({"runs": [run("fp32", 5.0), run("int8-cpu", 3.0, scenario=HOSTILE[0])]}, run("fp32", 4.0))
+    out.write_text(page(gather(made), benches=benches), encoding="utf-8")
     return out
 
 

@@ -40,7 +40,8 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
         return model.preprocess(data)
 
     def predict_all(tensors: Sequence[NDArray[Any]]) -> list[Prediction]:
-        return model.answers(model.logits(np.concatenate(tensors)), [b""] * len(tensors))
+        together = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
+        return model.answers(model.logits(together), [b""] * len(tensors))
 
     # Images are decoded beside the inference of those before them; few at once, since one can take 150 MB.
     decoders = ThreadPoolExecutor(bounds.workers, "decode")
