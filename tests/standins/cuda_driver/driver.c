@@ -10,7 +10,6 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -308,7 +307,6 @@ static double now(void) {
 
 static Result drain(Stream *stream);
 
-static pthread_mutex_t kernels_take_turns = PTHREAD_MUTEX_INITIALIZER;
 static size_t copied_back; /* bytes, into page-locked memory */
 size_t standin_copied_back(void) { return copied_back; }
 
@@ -321,10 +319,7 @@ static Result run(const Graph *list) {
                 if (is_pinned(operation->to)) copied_back += operation->size;
                 break;
             case KERNEL:
-                /* Streams of several threads may run at once; the kernels, whose indices are variables, may not. */
-                pthread_mutex_lock(&kernels_take_turns);
                 lost = operation->kernel(operation->grid, operation->block, operation->shared, operation->owned);
-                pthread_mutex_unlock(&kernels_take_turns);
                 break;
             case FUNCTION: operation->function(operation->to); break;
             case RECORD: operation->event->milliseconds = now(); break;
