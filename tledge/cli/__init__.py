@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": ("doctor", "What this machine can run, and what to install for the rest."),
     "demo": ("demo", "The whole job on real images, with no download."),
     "audit": ("audit", "What is wrong with a folder of images, before training finds out."),
+    "advise": ("advise", "Which backbone? Measured on your images and on this machine."),
     "finetune": ("finetune", "Fine-tune a pretrained network on your images, export it, score it."),
     "import": ("import_model", "Make a bundle out of an ONNX classifier trained elsewhere."),
     "evaluate": ("evaluate", "Score a variant on the bundle's eval images, or on a folder."),

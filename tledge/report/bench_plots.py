@@ -49,8 +49,11 @@ def stages(names: Sequence[str], values: Sequence[float], key: str, title: str) 
     return bars(names, values, "median, ms", key, title)
 
 
-def pareto(points: Sequence[Point]) -> str:
-    """Draw top-1 against P90 of what was scored; a line joins what nothing else beats in both."""
+def pareto(points: Sequence[Point], time: str = "P90") -> str:
+    """Draw top-1 against latency of what was scored; a line joins what nothing else beats in both.
+
+    `time` is what a point's `p90` is called: another figure of latency may stand there.
+    """
     scored = [point for point in points if point.top1 is not None]
     front = sorted((point.p90, point.top1 or 0.0) for point in points if point.front)
     with canvas(3.4) as (figure, axes):
@@ -60,7 +63,7 @@ def pareto(points: Sequence[Point]) -> str:
             place = (point.p90, point.top1 or 0.0)
             axes.plot(*place, "o", color=colour, markersize=9, markeredgecolor=PAPER)
             axes.annotate(str(point.number), place, (6, 5), textcoords="offset points", fontsize=10)
-        axes.set(xlabel="P90, ms (less is better)", ylabel="top-1, %")
+        axes.set(xlabel=f"{time}, ms (less is better)", ylabel="top-1, %")
         axes.set_xlim(left=0)
         axes.margins(x=0.12, y=0.2)
         axes.grid()
