@@ -13,9 +13,11 @@ import pytest
 from onnx import numpy_helper
 
 from tests.quantization import networks
-from tledge.bundle import Bundle
+from tledge.bundle import Bundle, Row
 from tledge.errors import AccuracyError, BundleError, InputError, UsageError
+from tledge.evaluation.stage import Stage
 from tledge.quantization import CalibrateSettings, calibrate, calibration_file
+from tledge.quantization.calibrate import check_gate
 from tledge.quantization.images import Image, balanced
 from tledge.runtime import open_session
 
@@ -248,3 +250,24 @@ def test_an_operator_that_no_rule_knows_stays_float_and_is_named(
     for variant in calibration_file.read(Bundle.open(bundle.path))["variants"].values():
         assert {"node": "node_odd", "op": "Softsign", "rule": "unknown"} in variant["float"]
         assert variant["layers"][:2] == ["node_stem", "node_last"]
+
+
+@pytest.mark.parametrize(("exact", "refused"), [(True, True), (False, False)])
+def test_what_saturating_sums_lose_is_not_the_gates_affair(monkeypatch, exact: bool, refused: bool) -> None:
+    from tledge.evaluation.paired import compare
+
+    logits = np.eye(40, dtype=np.float32)
+    lost = compare(logits, np.roll(logits, 1, axis=1), np.arange(40))
+    row = Row(
+        "int8-cpu@onnxruntime", None, "int8-cpu", "onnxruntime", "cpu", 40, 0, 0, 9, 0, 0, 40, 1, "d", "f"
+    )
+    monkeypatch.setattr("tledge.quantization.calibrate.has_int8_dot_product", lambda: exact)
+    scored = [Stage(row, logits, lost, ())]
+    if refused:
+        with pytest.raises(AccuracyError, match="int8-cpu loses 100"):
+            check_gate(scored, {}, dataclasses.replace(SETTINGS, max_drop=1.0))
+    else:
+        check_gate(scored, {}, dataclasses.replace(SETTINGS, max_drop=1.0))
+    worse = [dataclasses.replace(scored[0], row=dataclasses.replace(row, variant="int8"))]
+    with pytest.raises(AccuracyError, match="int8 loses 100"):
+        check_gate(worse, {}, dataclasses.replace(SETTINGS, max_drop=1.0))
