@@ -54,7 +54,7 @@ def with_tledge(
 
         from tledge.progress import Progress
         from tledge.quantization.build import METHODS, Network, Tune, answers
-        from tledge.quantization.calibrate import FITTED
+        from tledge.quantization.calibrate import FITTED, SPARE
         from tledge.quantization.graph import Graph, load, session
         from tledge.quantization.images import BATCH
         from tledge.quantization.ladder import Job, climb
@@ -80,6 +80,7 @@ def with_tledge(
             repair=steps,
             floating=frozenset(),
             within=lambda trial: trial.expected >= aim,
+            most_float=lambda trial: SPARE,
             threads=threads,
             progress=progress,
         )

@@ -43,11 +43,13 @@ def seen(model):
     return observe(model, placements, BATCHES, total=32, threads=1, progress=SILENT)
 
 
-def climbed(model, within, repair=("equalisation", "correction", "rounding"), methods=("mse", "minmax")):
+def climbed(
+    model, within, repair=("equalisation", "correction", "rounding"), methods=("mse", "minmax"), most=100.0
+):
     tensors = networks.images(32, 50)
     logits = answers(session(model), tensors)
     tune = Tune(tensors, logits.argmax(axis=1), logits)
-    job = Job(tune, np.concatenate(BATCHES), methods, repair, frozenset(), within, 1, SILENT)
+    job = Job(tune, np.concatenate(BATCHES), methods, repair, frozenset(), within, lambda _: most, 1, SILENT)
     return climb(Network(model, seen(model)), TARGETS, job, lambda other: seen(other.model))
 
 
@@ -78,6 +80,14 @@ def test_steps_come_in_order_and_only_what_helps_is_kept() -> None:
         assert steps == sorted(steps)
         assert built.chosen.kl == min(trial.kl for trial in built.trials)
         assert built.chosen in built.trials
+
+
+def test_no_more_is_left_in_float_than_allowed() -> None:
+    model = load(networks.mobile().SerializeToString())
+    for most in (0.0, 30.0):
+        built = climbed(model, lambda trial: False, repair=(), most=most).built["int8"]
+        assert all(trial.float_macs <= most for trial in built.trials)
+        assert any(trial.floating for trial in built.trials) == (most > 0)
 
 
 def test_steps_that_a_recipe_does_not_name_are_not_tried() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from tledge.evaluation.paired import mean_kl
 from tledge.progress import Progress
+from tledge.quantization import cost
 from tledge.quantization.build import Built, Network, Trial, Tune, attempt, emit, judge
 from tledge.quantization.graph import Graph
 from tledge.quantization.placement import Placement, place
@@ -30,6 +31,7 @@ def fall_back(
     tune: Tune,
     *,
     within: Callable[[Trial], bool],
+    most: float = 100.0,
     threads: int,
     progress: Progress,
 ) -> Built:
@@ -43,6 +45,7 @@ def fall_back(
         corrections: What is mended in its layers.
         tune: What states are judged by.
         within: Whether a state is within the budget.
+        most: The percentage of the multiplications that may be left in float.
         threads: Threads of one inference.
         progress: Where the states are told.
     """
@@ -66,7 +69,13 @@ def fall_back(
         for tensor, nodes in units.items():
             left[tensor] = distance(placed(nodes))
             task.advance()
-    ranking = sorted(units, key=lambda tensor: left[tensor])
+    ranking: list[str] = []
+    for tensor in sorted(units, key=lambda tensor: left[tensor]):
+        together = frozenset[str]().union(units[tensor], *(units[other] for other in ranking))
+        if cost.share(graph, together) <= most:
+            ranking.append(tensor)
+    if not ranking:
+        return built
     trials, best = list(built.trials), built
 
     def state(count: int) -> Built:

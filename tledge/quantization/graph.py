@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,20 +238,6 @@ def part(model: ModelProto, nodes: list[NodeProto], inputs: list[str], outputs: 
     return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
 
 
-@cache
-def keep_pages() -> None:
-    """Have the C library keep freed memory for the next batch, where it is glibc; for the whole process.
-
-    Large arrays otherwise come from the system and go back each time, and clearing their pages anew took
-    longer than running the network (MobileNetV2 with all tensors as outputs: 4.5 to 1.9 s for 64 images).
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # malloc.h
-        for option in (trim_threshold, mmap_threshold):
-            library.mallopt(option, 2**30)
-
-
 def session(
     model: ModelProto, threads: int | None = None, *, exact: bool = True, integer: bool = True
 ) -> Any:
@@ -273,7 +258,6 @@ def session(
         import onnxruntime
     except ImportError as error:
         raise MachineError("calibrating needs ONNX Runtime", hint='pip install "tledge[onnx]"') from error
-    keep_pages()
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

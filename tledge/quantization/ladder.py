@@ -33,8 +33,9 @@ class Job:
     """What a ladder works with.
 
     `fitting` are the calibration tensors that repairs are fitted on, `methods` the ways to find ranges,
-    `repair` the steps that may be tried, `floating` the nodes that stay float whatever the rules say, and
-    `within` tells whether a state is within the budget.
+    `repair` the steps that may be tried, `floating` the nodes that stay float whatever the rules say;
+    `within` tells whether a state is within the budget, and `most_float` what percentage of the
+    multiplications may be left in float to mend it.
     """
 
     tune: Tune
@@ -43,6 +44,7 @@ class Job:
     repair: Sequence[str]
     floating: frozenset[str]
     within: Callable[[Trial], bool]
+    most_float: Callable[[Trial], float]
     threads: int
     progress: Progress
 
@@ -208,6 +210,7 @@ def _climb(network: Network, built: Built, job: Job, mending: Mending) -> Built:
         mended,
         job.tune,
         within=job.within,
+        most=job.most_float(chosen),
         threads=job.threads,
         progress=job.progress,
     )
