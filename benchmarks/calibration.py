@@ -132,32 +132,13 @@ def with_onnxruntime(method: str) -> Callable[[Path, np.ndarray, Path], None]:
     return work
 
 
-def with_nncf(signed: bool) -> Callable[[Path, np.ndarray, Path], None]:
-    """Return the worker for NNCF's post-training quantisation (fast bias correction).
+def with_nncf(model_path: Path, images: np.ndarray, out: Path) -> None:
+    """NNCF's post-training quantisation with its defaults (fast bias correction)."""
+    import nncf
+    import onnx
 
-    Its defaults are unsigned where no value is negative, which TensorRT does not read; `signed` asks for what
-    it does read.
-    """
-
-    def work(model_path: Path, images: np.ndarray, out: Path) -> None:
-        import nncf
-        import onnx
-        from nncf.quantization.advanced_parameters import (
-            AdvancedQuantizationParameters,
-            QuantizationParameters,
-        )
-
-        parameters = QuantizationParameters(signedness_to_force=True) if signed else None
-        data = nncf.Dataset(list(batches(images, 1)), lambda batch: {"images": batch})
-        quantised = nncf.quantize(
-            onnx.load(model_path),
-            data,
-            subset_size=len(images),
-            advanced_parameters=AdvancedQuantizationParameters(activations_quantization_params=parameters),
-        )
-        onnx.save(quantised, out)
-
-    return work
+    data = nncf.Dataset(list(batches(images, 1)), lambda batch: {"images": batch})
+    onnx.save(nncf.quantize(onnx.load(model_path), data, subset_size=len(images)), out)
 
 
 WORKERS: dict[str, tuple[bool, Callable[[Path, np.ndarray, Path], None]]] = {
@@ -165,8 +146,7 @@ WORKERS: dict[str, tuple[bool, Callable[[Path, np.ndarray, Path], None]]] = {
     "tledge int8": (False, with_tledge("int8")),
     "tledge int8-cpu": (False, with_tledge("int8-cpu")),
     "onnxruntime min-max": (True, with_onnxruntime("MinMax")),
-    "nncf signed": (True, with_nncf(True)),
-    "nncf": (True, with_nncf(False)),
+    "nncf": (True, with_nncf),
     "onnxruntime entropy": (True, with_onnxruntime("Entropy")),
 }
 
