@@ -434,8 +434,12 @@ def measure(
 
 
 def table(found: dict[str, dict[str, list[float]]], takes: str) -> str:
-    """Return a Markdown table: median of the rounds (smallest), milliseconds, and times tledge's median."""
-    ours = "tledge" if takes == "pixels" else "tledge-jpeg"
+    """Return a Markdown table: median of the rounds (smallest), milliseconds, and times the first's median.
+
+    The first is tledge, in whichever form it was measured; else the peer that was named first.
+    """
+    alike = [name for name in found if PEERS[name][1] == takes]
+    ours = next((name for name in alike if name.startswith("tledge")), alike[0])
     sizes = [f"{width}x{height}" for width, height in SIZES]
     lines = [f"| from {takes} | " + " | ".join(sizes) + " | |", "| --- |" + " --- |" * (len(sizes) + 1)]
     for name, times in found.items():
@@ -482,7 +486,7 @@ def main() -> None:
         process.terminate()
         process.wait()
     print(f"milliseconds ({arguments.clock} time) on one thread")
-    print("median of the rounds (smallest), times tledge's median\n")
+    print("median of the rounds (smallest), times the median of tledge (else of the first)\n")
     for takes in ("pixels", "jpeg"):
         if any(PEERS[name][1] == takes for name in peers):
             print(table(found, takes), end="\n\n")
