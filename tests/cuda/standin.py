@@ -121,6 +121,14 @@ def pycuda(cache: Path, driver: Path) -> Path | None:
     return folder
 
 
+def passes(environment: dict[str, str], file: str) -> None:
+    """Run a file of cases by pytest in a process of its own; all must pass, and none be skipped."""
+    result = python(environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", file)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "skipped" not in result.stdout
+    assert "PyCUDA WARNING" not in result.stderr
+
+
 def headers() -> Path:
     """Return the folder of CUDA's headers, a toolkit's or those that PyPI's packages bring; skip without."""
     places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include"]

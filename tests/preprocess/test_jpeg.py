@@ -44,37 +44,23 @@ def whole(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    st.integers(1, 400),
-    st.integers(1, 400),
-    st.sampled_from([0, 1, 2]),
-    st.sampled_from(["RGB", "RGB", "L"]),
-    st.booleans(),
-    st.integers(0, 3),
-    st.integers(25, 98),
-    st.integers(1, 200),
-    st.floats(0.05, 1),
-)
-def test_full_decode(
-    height: int,
-    width: int,
-    subsampling: int,
-    mode: str,
-    progressive: bool,
-    restart: int,
-    quality: int,
-    resize: int,
-    part: float,
-) -> None:
-    options = {"subsampling": subsampling} if mode == "RGB" else {}
-    data = encoded(
-        photograph(height, width, mode),
-        quality=quality,
-        progressive=progressive,
-        restart_marker_rows=restart,
+@st.composite
+def files(draw: st.DrawFn, longest: int) -> bytes:
+    """Return a JPEG file of any size up to `longest` a side, colour or grey, in any of Pillow's forms."""
+    mode = draw(st.sampled_from(["RGB", "RGB", "L"]))
+    options = {"subsampling": draw(st.sampled_from([0, 1, 2]))} if mode == "RGB" else {}
+    return encoded(
+        photograph(draw(st.integers(1, longest)), draw(st.integers(1, longest)), mode),
+        quality=draw(st.integers(25, 98)),
+        progressive=draw(st.booleans()),
+        restart_marker_rows=draw(st.integers(0, 3)),
         **options,
     )
+
+
+@settings(max_examples=200, deadline=None)
+@given(files(longest=400), st.integers(1, 200), st.floats(0.05, 1))
+def test_full_decode(data: bytes, resize: int, part: float) -> None:
     side = max(1, int(part * resize))
     kernels = preprocessor(Spec(geometry=Crop(resize, (side, resize))))
     assert np.array_equal(kernels.jpeg(data), kernels(whole(data)))
@@ -167,30 +153,8 @@ def drafted(data: bytes, spec: Spec) -> np.ndarray:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.integers(1, 900),
-    st.integers(1, 900),
-    st.sampled_from([0, 1, 2]),
-    st.sampled_from(["RGB", "RGB", "L"]),
-    st.booleans(),
-    st.integers(0, 3),
-    st.integers(1, 100),
-    st.floats(0.05, 1),
-)
-def test_fast_is_a_draft_by_pillow(
-    height: int,
-    width: int,
-    subsampling: int,
-    mode: str,
-    progressive: bool,
-    restart: int,
-    resize: int,
-    part: float,
-) -> None:
-    options = {"subsampling": subsampling} if mode == "RGB" else {}
-    data = encoded(
-        photograph(height, width, mode), progressive=progressive, restart_marker_rows=restart, **options
-    )
+@given(files(longest=900), st.integers(1, 100), st.floats(0.05, 1))
+def test_fast_is_a_draft_by_pillow(data: bytes, resize: int, part: float) -> None:
     side = max(1, int(part * resize))
     spec = Spec(Crop(resize, (side, resize)), Decode(jpeg="fast"))
     kernels = preprocessor(spec)

@@ -57,6 +57,24 @@ class Net:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
+def scaled_apart(channels: slice, by: float) -> ModelProto:
+    """Return a Relu network; some channels of one layer are `by` times as large, undone in the next."""
+    net = Net(3)
+    stem = net.node("Relu", [net.conv("images", "stem", (16, 3, 3, 3))], "stem.act")
+    wide = net.node("Relu", [net.conv(stem, "wide", (32, 16, 1, 1))], "wide.act")
+    last = net.node("Relu", [net.conv(wide, "last", (32, 32, 3, 3))], "last.act")
+    net.head(net.node("Relu", [net.conv(last, "end", (32, 32, 1, 1))], "end.act"), 32)
+    model = net.model()
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if tensor.name in ("wide.w", "wide.b"):
+            array[channels] *= by
+        elif tensor.name == "last.w":
+            array[:, channels] /= by
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model
+
+
 def mobile(seed: int = 0) -> ModelProto:
     """Return a stem, an inverted residual block, a convolution and a head, as in MobileNetV2."""
     net = Net(seed)

@@ -6,7 +6,6 @@ intervals too narrow: blocks are drawn. Runs that took turns are drawn turn by t
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tledge.bench import results
 from tledge.bench.load import Recording
 from tledge.bench.percentiles import PERCENTILES, percentile
 from tledge.errors import InputError
@@ -108,22 +108,19 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: there is no such file, or it is no such result.
     """
-    hint = "`tledge bench B --json > FILE` writes one."
+    document = results.read(path)
+    runs: list[dict[str, Any]] = document.get("runs", [document])
     try:
-        found = json.loads(path.read_bytes())
-        runs = list(found.get("runs", [found]))
         for run in runs:
             _ = [run[key] for key in (*WORDS, "variant", "backend", "threads", "latency_interval_ms")]
             times = [run["latency_ms"][name] for name in FIGURES]
             times += [run["latency_interval_ms"][name][end] for name in FIGURES for end in ("low", "high")]
             if not all(0 < time < math.inf for time in times):
                 raise ValueError("a latency is not above 0")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint=hint, path=path) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} is no result of a bench, or of one too old to compare with: {error!r}",
-            hint=hint,
+            hint=results.HINT,
             path=path,
         ) from error
     return runs

@@ -40,6 +40,7 @@ def command(
     given too.
     """
     from tledge import report
+    from tledge.bench import results
 
     evidence = report.gather(Bundle.open(bundle))
     second = report.gather(Bundle.open(other)) if other else None
@@ -51,7 +52,7 @@ def command(
     if out is None and bench:
         raise UsageError("--bench belongs to the page", hint="Give -o FILE.html as well.")
     if out is not None:
-        benches = tuple(report.read_bench(path) for path in bench)
+        benches = tuple(results.read(path) for path in bench)
         html = report.page(evidence, stage=stage, benches=benches, compared=compared, other=second)
         size = report.write_page(evidence, out, html)
         document |= {"report": str(out), "bytes": size}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from tledge.bundle import Bundle
 from tledge.data import Sample, decode, image_files
+from tledge.data.ahead import ordered
 from tledge.errors import BundleError, InputError
 from tledge.evaluation.images import Readable, of_bundle
 from tledge.preprocess import Preprocessor, preprocessor
@@ -200,20 +202,22 @@ def _features(
     found: list[NDArray[Any]] = []
     names: list[str] = []
     skipped: list[tuple[str, str]] = []
-    waiting: list[NDArray[Any]] = []
+
+    def tensor(image: Readable) -> NDArray[Any] | InputError:
+        try:
+            return decode.tensor(image.read(), prepare, name=image.name)
+        except InputError as error:
+            return error
+
     with progress.task(title, total=len(images)) as task:
-        for position, image in enumerate(images):
-            try:
-                waiting.append(decode.tensor(image.read(), prepare, name=image.name))
-                names.append(image.name)
-            except InputError as error:
-                skipped.append((image.name, error.message))
-            if waiting and (len(waiting) == BATCH or position == len(images) - 1):
-                found.append(session.run(np.stack(waiting)))
-                waiting = []
-            task.advance()
-    if waiting:
-        found.append(session.run(np.stack(waiting)))
+        tensors = zip(images, ordered(tensor, images, ahead=8 * BATCH), strict=True)
+        while part := list(islice(tensors, BATCH)):
+            skipped += [(image.name, made.message) for image, made in part if isinstance(made, InputError)]
+            good = [(image.name, made) for image, made in part if not isinstance(made, InputError)]
+            names += [name for name, _ in good]
+            if good:
+                found.append(session.run(np.stack([made for _, made in good])))
+            task.advance(len(part))
     rows = np.concatenate(found).astype(np.float64) if found else np.empty((0, 1))
     return rows, names, skipped
 

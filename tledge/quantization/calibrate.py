@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tledge.bundle import Bundle, Row, probabilities
-from tledge.bundle.probabilities import Probabilities
+from tledge.bundle import Bundle, Row
 from tledge.errors import AccuracyError, BundleError, UsageError, nearest
 from tledge.evaluation import stage
-from tledge.evaluation.temperature import match
-from tledge.preprocess import preprocessor
+from tledge.preprocess import Preprocessor, preprocessor
 from tledge.progress import Progress
-from tledge.quantization import calibration_file, fp16, recipe
-from tledge.quantization.build import METHODS, Built, Network, Trial, Tune, answers, judge
+from tledge.quantization import recipe
+from tledge.quantization.build import METHODS, Built, Network, Trial, Tune, answers
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.images import Images, choose, tensors
-from tledge.quantization.ladder import Job, Repaired, climb
+from tledge.quantization.keep import keep
+from tledge.quantization.ladder import Job, climb
 from tledge.quantization.observe import observe
 from tledge.quantization.observers import Observer
 from tledge.quantization.placement import TARGETS, Placement, Target, place
-from tledge.runtime.choose import others
 from tledge.runtime.machine import has_int8_dot_product, physical_cores
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-REFERENCE = ("fp32", "onnxruntime")
+
 # Images that corrections are fitted on: each has hundreds of positions, and their activations all wait in
 # memory between two layers (150 MB for the widest of EfficientNet-Lite0).
 FITTED = 32
@@ -104,14 +102,7 @@ def calibrate(
         prepare = preprocessor(bundle.spec, using="host")
 
         def seen(network: ModelProto) -> dict[str, Observer]:
-            return observe(
-                network,
-                placements,
-                tensors(prepare, images.calibration),
-                total=len(images.calibration),
-                threads=threads,
-                progress=progress,
-            )
+            return observed(network, placements, images, prepare, threads=threads, progress=progress)
 
         observers = seen(model)
         tell_constant(observers, progress)
@@ -133,26 +124,46 @@ def calibrate(
             progress=progress,
         )
         repaired = climb(Network(model, observers), TARGETS, job, lambda other: seen(other.model))
-        built = repaired.built
-        graphs = write_graphs(model, repaired)
-        scored = score(bundle, graphs, images, threads, progress)
-        check_gate(scored, built, settings)
-        for variant, file in graphs.items():
-            writer.put(f"{variant}.onnx", file)
-        writer.put(
-            calibration_file.NAME,
-            calibration_file.encode(bundle, images, repaired, recipe=followed),
+        scored = keep(
+            writer,
+            bundle,
+            model,
+            repaired,
+            images=images,
+            followed=followed,
+            tune=tune,
+            check=lambda found: check_gate(found, repaired.built, settings),
+            threads=threads,
+            progress=progress,
         )
-        for one in scored:
-            stage.put(writer, one)
-        writer.put(probabilities.NAME, tempered(bundle, built, tune, threads).encode())
         writer.commit(
             "calibrate",
             made_from=["fp32.onnx"],
             settings=dataclasses.asdict(settings) | {"data": None if data is None else str(data)},
             seconds=time.monotonic() - started,
         )
-    return [one.row for one in scored if one.row.variant != REFERENCE[0]]
+    return [one.row for one in scored if one.row.variant != stage.REFERENCE[0]]
+
+
+def observed(
+    model: ModelProto,
+    placements: Sequence[Placement],
+    images: Images,
+    prepare: Preprocessor,
+    *,
+    threads: int,
+    progress: Progress,
+) -> dict[str, Observer]:
+    """Return what the calibration images show of each tensor that the placements quantise."""
+    calibration = images.calibration
+    return observe(
+        model,
+        placements,
+        tensors(prepare, calibration),
+        total=len(calibration),
+        threads=threads,
+        progress=progress,
+    )
 
 
 def within(trial: Trial, settings: CalibrateSettings) -> bool:
@@ -181,66 +192,6 @@ def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -
     return Tune(values, labels, answers(session(model, threads), values))
 
 
-def tempered(bundle: Bundle, built: Mapping[Target, Built], tune: Tune, threads: int) -> Probabilities:
-    """Return the bundle's temperatures with those of the variants: each as sure as the float network."""
-    known = probabilities.read(bundle)
-    own = known.temperature("fp32")
-    fitted: dict[str, float] = {
-        variant: match(judge(one.model, one.placement.target, tune, threads), tune.logits, own)
-        for variant, one in built.items()
-    }
-    return known.with_temperatures(fitted | {"fp16": own})
-
-
-def write_graphs(model: ModelProto, repaired: Repaired) -> dict[str, bytes]:
-    """Return the files of the three variants, each checked by ONNX's own checker."""
-    import onnx
-
-    limit = fp16.LARGEST / fp16.SAFETY
-    built, observers = repaired.built, repaired.network.observers
-    large = [name for name, seen in observers.items() if max(-seen.minimum, seen.maximum) > limit]
-    graphs = {
-        "int8": fp16.convert(built["int8"].model, large),
-        "int8-cpu": built["int8-cpu"].model,
-        "fp16": fp16.convert(model, large),
-    }
-    for graph in graphs.values():
-        onnx.checker.check_model(graph)
-    return {name: graph.SerializeToString() for name, graph in graphs.items()}
-
-
-def score(
-    bundle: Bundle, graphs: Mapping[str, bytes], images: Images, threads: int, progress: Progress
-) -> list[stage.Stage]:
-    """Return each variant scored against `fp32`; that comes first where the bundle has no row of it yet.
-
-    `int8-cpu` is scored on every backend that a user may be answered by without asking for it.
-    """
-    scored = []
-    logits = None
-    if bundle.row("@".join(REFERENCE)) is None:
-        reference = stage.measure(
-            bundle, *REFERENCE, images=images.scoring, threads=threads, progress=progress
-        )
-        scored.append(reference)
-        logits = reference.logits
-    runs = [(variant, REFERENCE[1]) for variant in graphs]
-    for variant, backend in runs + [("int8-cpu", backend) for backend in others("int8-cpu")]:
-        scored.append(
-            stage.measure(
-                bundle,
-                variant,
-                backend,
-                images=images.scoring,
-                graph=graphs[variant],
-                parent_logits=logits,
-                threads=threads,
-                progress=progress,
-            )
-        )
-    return scored
-
-
 def check_gate(scored: list[stage.Stage], built: Mapping[Target, Built], settings: CalibrateSettings) -> None:
     """Raise AccuracyError if a variant loses more than allowed on the eval images, by the paired test.
 
@@ -251,7 +202,7 @@ def check_gate(scored: list[stage.Stage], built: Mapping[Target, Built], setting
     """
     for one in scored:
         found = one.comparison
-        if found is None or one.row.variant == REFERENCE[0] or one.row.backend != REFERENCE[1]:
+        if found is None or one.row.variant == stage.REFERENCE[0] or one.row.backend != stage.REFERENCE[1]:
             continue
         if one.row.variant == "int8-cpu" and not has_int8_dot_product():
             continue

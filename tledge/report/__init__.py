@@ -5,7 +5,7 @@ Nothing is measured here: every figure comes from the bundle's own files, or fro
 
 from tledge.report.compare import Compared, compared
 from tledge.report.evidence import Evidence, gather
-from tledge.report.files import read_bench, write_csv, write_page
+from tledge.report.files import write_csv, write_page
 from tledge.report.markdown import markdown
 from tledge.report.page import page
 
@@ -16,7 +16,6 @@ __all__ = [
     "gather",
     "markdown",
     "page",
-    "read_bench",
     "write_csv",
     "write_page",
 ]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 from tledge.bundle import Bundle, Row
-from tledge.bundle.files import explained, write_atomic
+from tledge.bundle.files import write_atomic
 from tledge.errors import InputError, UsageError
 from tledge.report.evidence import Evidence
-
-HINT = "`tledge bench B --json > FILE` writes one."
 
 
 def write_page(evidence: Evidence, out: Path, html: str) -> int:
@@ -41,25 +38,6 @@ def write_csv(evidence: Evidence, out: Path) -> int:
         values = row.as_dict()
         writer.writerow([_cell(values[name]) for name in names])
     return _write(evidence.bundle, out, file.getvalue().encode())
-
-
-def read_bench(path: Path) -> dict[str, Any]:
-    """Return the document, of one run or several, that `tledge bench --json` printed into the file at `path`.
-
-    Raises:
-        InputError: there is no such file, or it is no such document.
-    """
-    with explained(path):
-        data = path.read_bytes()
-    try:
-        document: Any = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}", hint=HINT, path=path) from error
-    if isinstance(document, dict):
-        runs = document.get("runs", [document])
-        if runs and isinstance(runs, list) and all(isinstance(r, dict) and "latency_ms" in r for r in runs):
-            return document
-    raise InputError(f"{path} is no result of a bench", hint=HINT, path=path)
 
 
 def _cell(value: Any) -> Any:

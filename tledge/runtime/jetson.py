@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tledge.bundle import provenance
+from tledge.runtime.place import TEGRA_RELEASE, l4t_release
 
 # https://developer.nvidia.com/embedded/jetpack-archive: the L4T release that each JetPack stands on.
 JETPACKS = {(35,): "5", (36, 2): "6", (36, 3): "6", (36, 4): "6.1 or 6.2", (38,): "7.0 or 7.1", (39,): "7.2"}
@@ -47,17 +48,13 @@ class Jetson:
 
 def this_jetson(root: Path = Path("/")) -> Jetson | None:
     """Return what this board says; None on another machine. `root` is where its files start."""
-    release = _text(root / "etc/nv_tegra_release")
-    if release is None:
+    release = root / TEGRA_RELEASE.relative_to("/")
+    if not release.exists():
         return None
-    board = provenance.processor() or None
-    found = re.search(r"R(\d+) .*REVISION: (\d+)(?:\.(\d+))?", release)
-    if not found:
-        return Jetson(board, None, None, power_mode(root), clocks(root))
-    major, minor = int(found[1]), int(found[2])
-    jetpack = JETPACKS.get((major, minor)) or JETPACKS.get((major,))
-    l4t = f"{major}.{minor}" + (f".{found[3]}" if found[3] else "")
-    return Jetson(board, l4t, jetpack, power_mode(root), clocks(root))
+    l4t = l4t_release(release)
+    numbers = tuple(int(number) for number in l4t.split(".")[:2]) if l4t else ()
+    jetpack = JETPACKS.get(numbers) or JETPACKS.get(numbers[:1])
+    return Jetson(provenance.processor() or None, l4t or None, jetpack, power_mode(root), clocks(root))
 
 
 def power_mode(root: Path = Path("/")) -> str | None:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from tledge.bench.grid import front
-from tledge.bundle import TrainFile
 from tledge.data.dataset import Dataset
 from tledge.errors import InputError, MachineError, UsageError
 from tledge.evaluation.scores import wilson
@@ -180,11 +179,7 @@ def _try(name: str, found: contents.Found, settings: FinetuneSettings, progress:
     backbone, _, file = name.partition("=")
     classes = len(found.dataset.classes)
     network, spec = create(backbone, classes, weights=file or "pretrained", image_size=settings.image_size)
-    files = [
-        TrainFile(sample.name, sample.label, found.sha256[sample.name], part)
-        for part, samples in (("train", found.train), ("tune", found.tune))
-        for sample in samples
-    ]
+    files = found.train_files()
     device = choose(settings.device)
     material = Material(
         images=Images(files, found.dataset.root, spec),

@@ -28,6 +28,14 @@ class Found:
     scoring: tuple[Sample, ...]
     sha256: Mapping[str, str]
 
+    def train_files(self) -> list[TrainFile]:
+        """Return the images to train on, then those to choose on, as a bundle remembers them."""
+        return [
+            TrainFile(path=sample.name, label=sample.label, sha256=self.sha256[sample.name], part=part)
+            for part, samples in (("train", self.train), ("tune", self.tune))
+            for sample in samples
+        ]
+
 
 def in_the_way(out: Path, *, force: bool, resume: bool) -> Bundle | None:
     """Return the unfinished bundle to go on with, None to begin one.
@@ -78,12 +86,7 @@ def write(writer: Writer, found: Found, spec: Spec, settings: FinetuneSettings) 
     root = found.dataset.root.resolve()
     writer.put("labels.txt", "".join(f"{name}\n" for name in found.dataset.classes).encode())
     writer.put("preprocess.json", spec.to_json().encode())
-    files = [
-        TrainFile(path=sample.name, label=sample.label, sha256=found.sha256[sample.name], part=part)
-        for part, samples in (("train", found.train), ("tune", found.tune))
-        for sample in samples
-    ]
-    writer.put("train.json", encode(files, root=str(root)))
+    writer.put("train.json", encode(found.train_files(), root=str(root)))
     if settings.eval_images:
         entries = []
         for sample in split.at_most(found.scoring, settings.eval_images, settings.seed):

@@ -12,20 +12,19 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tledge.bundle import Bundle, Writer, probabilities
+from tledge.bundle import Bundle, Writer
 from tledge.errors import BundleError, UsageError
-from tledge.evaluation import stage
 from tledge.models import Network, load
 from tledge.preprocess import preprocessor
 from tledge.progress import Progress
-from tledge.quantization import calibration_file, recipe
 from tledge.quantization import graph as graphs
+from tledge.quantization import recipe
 from tledge.quantization.build import Built, attempt
 from tledge.quantization.build import Network as Floating
-from tledge.quantization.calibrate import CalibrateSettings, read_tune, score, tempered, write_graphs
-from tledge.quantization.images import Images, choose, tensors
+from tledge.quantization.calibrate import CalibrateSettings, observed, read_tune
+from tledge.quantization.images import Images, choose
+from tledge.quantization.keep import keep
 from tledge.quantization.ladder import Repaired, find_state
-from tledge.quantization.observe import observe
 from tledge.quantization.placement import place
 from tledge.quantization.recipe import Recipe
 from tledge.runtime.machine import physical_cores
@@ -93,14 +92,8 @@ def decide(source: Bundle, bundle: Bundle, progress: Progress) -> Decided:
     images = choose(bundle, None, followed.images, CalibrateSettings().tune)
     floating = followed.floating(graphs.Graph(model))
     prepare = preprocessor(bundle.spec, using="host")
-    observers = observe(
-        model,
-        [place(graphs.Graph(model), "int8", floating)],
-        tensors(prepare, images.calibration),
-        total=len(images.calibration),
-        threads=threads,
-        progress=progress,
-    )
+    placements = [place(graphs.Graph(model), "int8", floating)]
+    observers = observed(model, placements, images, prepare, threads=threads, progress=progress)
     built = find_state(
         Floating(model, observers),
         "int8",
@@ -169,14 +162,7 @@ def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) ->
     floating = decided.recipe.floating(graphs.Graph(model))
     ours, cpu = (place(graphs.Graph(model), target, floating) for target in ("int8", "int8-cpu"))
     prepare = preprocessor(bundle.spec, using="host")
-    observers = observe(
-        model,
-        [ours, cpu],
-        tensors(prepare, decided.images.calibration),
-        total=len(decided.images.calibration),
-        threads=threads,
-        progress=progress,
-    )
+    observers = observed(model, [ours, cpu], decided.images, prepare, threads=threads, progress=progress)
     tune = read_tune(model, decided.images, bundle, threads)
     learnt, floats = decided.built, Floating(model, observers)
     made = attempt(
@@ -192,14 +178,17 @@ def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) ->
         progress=progress,
     )
     repaired = Repaired(floats, {}, {"int8": made, "int8-cpu": other})
-    files = write_graphs(model, repaired)
-    for one in score(bundle, files, decided.images, threads, progress):
-        stage.put(writer, one)
-    for variant, file in files.items():
-        writer.put(f"{variant}.onnx", file)
-    document = calibration_file.encode(bundle, decided.images, repaired, recipe=decided.recipe)
-    writer.put(calibration_file.NAME, document)
-    writer.put(probabilities.NAME, tempered(bundle, repaired.built, tune, threads).encode())
+    keep(
+        writer,
+        bundle,
+        model,
+        repaired,
+        images=decided.images,
+        followed=decided.recipe,
+        tune=tune,
+        threads=threads,
+        progress=progress,
+    )
     writer.commit(
         "calibrate", made_from=["fp32.onnx"], settings={"qat": True}, seconds=time.monotonic() - started
     )
