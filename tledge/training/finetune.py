@@ -7,26 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tledge.bundle import Bundle, Writer, probabilities
-from tledge.bundle.files import sha256_bytes
 from tledge.bundle.probabilities import Probabilities
-from tledge.data import decode
-from tledge.data.ahead import ordered
 from tledge.data.dataset import Dataset
 from tledge.errors import BundleError, UsageError
 from tledge.evaluation import stage
-from tledge.evaluation.images import EvalSet, Readable, of_bundle
+from tledge.evaluation.images import EvalSet, of_bundle
 from tledge.evaluation.temperature import fit
-from tledge.export import compare, to_onnx
-from tledge.models import Network, adapted, create, load, resized, save
-from tledge.preprocess import Preprocessor, Spec, preprocessor
+from tledge.models import Network, adapted, create, load, resized
+from tledge.preprocess import Spec, preprocessor
 from tledge.progress import Progress
-from tledge.runtime.choose import others
-from tledge.training import contents, features, qat, start
+from tledge.training import contents, features, qat, scores, start
 from tledge.training.average import best_mixture
 from tledge.training.device import Device, choose, threads
 from tledge.training.images import Images
@@ -35,7 +28,6 @@ from tledge.training.material import Material
 from tledge.training.settings import FinetuneSettings, resumed
 
 STAGE = "finetune"
-BATCH = 32
 
 
 def finetune(
@@ -180,52 +172,14 @@ class Job:
 
     def finished(self, network: Network, chosen: dict[str, Any], started: float) -> Bundle:
         """Export the network, compare and score both forms of it, and finish the bundle."""
-        spec, labels = self.bundle.spec, self.bundle.labels
-        weights = save(network)
-        self.progress.note("exporting to ONNX")
-        onnx = to_onnx(network, spec, labels)
-        images = self.scoring()
-        ours = torch_logits(network, images, preprocessor(spec, "host"), self.device, self.progress)
-        self.writer.put("model.safetensors", weights)
-        self.writer.put("fp32.onnx", onnx)
+        scored = scores.export_and_score(
+            self.bundle, self.writer, network, self.scoring(), device=self.device, progress=self.progress
+        )
         if chosen["temperature"] is not None:
             known = Probabilities({"fp32": chosen["temperature"]})
             self.writer.put(probabilities.NAME, known.encode())
-        first = stage.score_stage(
-            stage.TORCH,
-            ours,
-            images,
-            variant=None,
-            backend="torch",
-            device=self.device.label,
-            file_sha256=sha256_bytes(weights),
-        )
-        second = stage.measure(
-            self.bundle,
-            *stage.REFERENCE,
-            images=images,
-            graph=onnx,
-            parent_logits=ours,
-            progress=self.progress,
-        )
-        same = compare(ours, second.logits)
-        self.progress.note(
-            f"torch and ONNX Runtime: difference {same.difference:.2g} of {same.allowed:.2g} allowed, "
-            f"{same.changed} of {same.images} answers changed"
-        )
-        stage.put(self.writer, first)
-        stage.put(self.writer, second)
-        for backend in others("fp32"):
-            elsewhere = stage.measure(
-                self.bundle,
-                "fp32",
-                backend,
-                images=images,
-                graph=onnx,
-                parent_logits=second.logits,
-                progress=self.progress,
-            )
-            stage.put(self.writer, elsewhere)
+        for one in scored:
+            stage.put(self.writer, one)
         resolved = dataclasses.asdict(self.settings) | {"chosen": chosen}
         made = self.writer.commit(
             STAGE,
@@ -257,31 +211,3 @@ def temperature_of(network: Network, material: Material) -> float | None:
     place = features.place(network, material.device).eval()
     (logits,) = features.over(place, material, material.tune_on, title="fitting the temperature")
     return round(fit(logits, material.tune_labels), 6)
-
-
-@torch.inference_mode()
-def torch_logits(
-    network: Network, images: EvalSet, prepare: Preprocessor, device: Device, progress: Progress
-) -> NDArray[Any]:
-    """Return the network's logits for the images in order: float32, with neither autocast nor TF32."""
-    network = features.place(network, device).eval()
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-    def tensor(image: Readable) -> NDArray[Any]:
-        return decode.tensor(image.read(), prepare, name=image.name)
-
-    parts: list[NDArray[Any]] = []
-    waiting: list[NDArray[Any]] = []
-    try:
-        with progress.task("scoring torch", total=len(images)) as task:
-            for one in ordered(tensor, images.images, ahead=2 * BATCH):
-                waiting.append(one)
-                if len(waiting) == BATCH or task.done + len(waiting) == len(images):
-                    parts.append(network(features.upload(np.stack(waiting), device)).cpu().numpy())
-                    task.advance(len(waiting))
-                    waiting = []
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-        network.cpu()
-    return np.concatenate(parts)
