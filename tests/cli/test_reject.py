@@ -44,6 +44,9 @@ def test_a_threshold_is_kept_and_says_what_it_costs(capsys, bundle, image):
     assert code == 0
     found = document["rejection"]
     assert (found["below"], 0 < found["coverage"] < 100) == (0.3, True)
+    by_class = document["classes"]
+    recalls = [recall for recall in by_class["recall"].values() if recall is not None]
+    assert by_class["balanced_accuracy"] == pytest.approx(sum(recalls) / len(recalls))
     assert tledge(capsys, *words, sure + 0.001)[0] == 0
     rejected = answer(capsys, bundle, image)
     assert (rejected["label"], rejected["index"], rejected["rejected"]) == (None, None, True)

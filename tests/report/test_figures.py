@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tledge.report.confusion import Pair, class_scores, matrix, pairs
+from tledge.evaluation.classes import class_scores, matrix
+from tledge.report.confusion import Pair, pairs
 from tledge.report.evidence import Answers
 from tledge.report.reliability import BINS, reliability
 from tledge.report.text import EMPTY, LONGEST, clean, value

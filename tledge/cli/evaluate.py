@@ -35,11 +35,13 @@ def command(
     """Score a variant of BUNDLE on its eval images, into its ledger; or on the labelled images in DATA.
 
     Scores on DATA are printed and not kept, unless the bundle has no eval images of its own: all rows of a
-    ledger are of the same images. With --reject-below the answer says what share of the images is answered
-    and how much of that is right; predict and serve use the threshold from then on (0 takes it away).
+    ledger are of the same images. Below the ledger stand balanced accuracy, macro-F1 and the classes that are
+    found worst (--json: the recall of each). With --reject-below the answer says what share of the images is
+    answered and how much of that is right; predict and serve use it from then on (0 takes it away).
     """
     from tledge.data import find
     from tledge.evaluation import stage
+    from tledge.evaluation.classes import balanced
     from tledge.evaluation.images import of_bundle, of_dataset
     from tledge.evaluation.temperature import reject
     from tledge.runtime.choose import choose
@@ -54,8 +56,11 @@ def command(
         opened, variant, backend, data=found, threads=threads, progress=output.progress
     )
     document, text = stage_answer(Bundle.open(bundle), [row], time.monotonic() - started)
+    images = of_dataset(found, opened.labels) if found else of_bundle(opened)
+    by_class = balanced(logits, images.expected)
+    document["classes"] = by_class.as_dict(opened.labels)
+    text += f"\n{by_class.text(opened.labels)}"
     if reject_below is not None:
-        images = of_dataset(found, opened.labels) if found else of_bundle(opened)
         rejected = reject(Bundle.open(bundle), variant, logits, images.expected, reject_below)
         document["rejection"] = rejected.as_dict()
         text += f"\n{rejected}"

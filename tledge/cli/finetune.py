@@ -46,6 +46,7 @@ def command(output: Output, data: Path, out: Path, resume: bool, force: bool, **
     DATA is a folder (train/CLASS/*, val/CLASS/*, or CLASS/* alone), a CSV file, or MNIST's or CIFAR's files.
     """
     from tledge.data import find
+    from tledge.evaluation import stage
     from tledge.training import FinetuneSettings, finetune
 
     started = time.monotonic()
@@ -54,4 +55,8 @@ def command(output: Output, data: Path, out: Path, resume: bool, force: bool, **
     settings = FinetuneSettings(**{name: value for name, value in given.items() if value is not None})
     bundle = finetune(find(data), out, settings, output.progress, resume=resume, force=force)
     document, text = stage_answer(bundle, bundle.ledger, time.monotonic() - started)
+    by_class = stage.by_class(bundle, stage.stage_name(*stage.REFERENCE))
+    if by_class is not None:
+        document["classes"] = by_class.as_dict(bundle.labels)
+        text += f"\n{by_class.text(bundle.labels)}"
     output.show(document, text)

@@ -19,6 +19,7 @@ from tledge.bundle.records import Row
 from tledge.data import Dataset
 from tledge.errors import BundleError
 from tledge.evaluation.answers import logits
+from tledge.evaluation.classes import Balanced, balanced
 from tledge.evaluation.images import EvalSet, data_sha256, of_bundle, of_dataset
 from tledge.evaluation.paired import Comparison, compare
 from tledge.evaluation.scores import score
@@ -142,6 +143,12 @@ def read_logits(bundle: Bundle, stage: str) -> NDArray[np.float32]:
     if row is None or found.dtype != np.float32 or found.shape != (row.n, len(bundle.labels)):
         raise BundleError(f"{name} of {bundle.path} does not fit the ledger", path=bundle.path)
     return np.asarray(found, np.float32)
+
+
+def by_class(bundle: Bundle, stage: str) -> Balanced | None:
+    """Return a stage's scores by class, of its kept logits; None where the bundle keeps no eval images."""
+    images = bundle.eval_images()
+    return balanced(read_logits(bundle, stage), [image.label for image in images]) if images else None
 
 
 def measure(

@@ -9,8 +9,8 @@ import numpy as np
 
 from tledge.bundle import Row
 from tledge.errors import InputError
+from tledge.evaluation.classes import class_scores, matrix
 from tledge.evaluation.paired import Comparison, compare
-from tledge.report.confusion import class_scores, matrix
 from tledge.report.evidence import Answers, Evidence
 from tledge.report.tables import flat_settings
 from tledge.report.text import clean, value

@@ -11,10 +11,11 @@ from typing import Any
 
 from tledge import __version__
 from tledge.errors import MachineError
+from tledge.evaluation.classes import balanced, matrix
 from tledge.report import plots, tables
 from tledge.report.calibration import calibration
 from tledge.report.compare import Compared
-from tledge.report.confusion import class_scores, matrix, pairs
+from tledge.report.confusion import pairs
 from tledge.report.evidence import Answers, Evidence
 from tledge.report.gallery import MOST_ERRORS, MOST_FLIPS, Gallery, flips, worst_errors
 from tledge.report.latency import latency
@@ -83,7 +84,8 @@ def page(
 def _about(evidence: Evidence, answers: Answers, gallery: Gallery) -> dict[str, Any]:
     """Return what is said about one stage's answers."""
     counts = matrix(evidence.truth, answers.best, len(evidence.labels))
-    scores = class_scores(counts)
+    found = balanced(answers.logits, evidence.truth)
+    scores = found.classes
     measured = reliability(answers, evidence.truth)
     wrong, pictures = worst_errors(gallery, answers)
     drawn = len(counts) > TABLE_CLASSES
@@ -94,6 +96,7 @@ def _about(evidence: Evidence, answers: Answers, gallery: Gallery) -> dict[str, 
         "counts": None if drawn else counts.tolist(),
         "confusion_plot": plots.heat_map(counts) if drawn else "",
         "pairs": pairs(counts, MOST_PAIRS),
+        "balanced": found,
         "scores": weakest,
         "unmet": len(scores) - len(met),
         "open_classes": OPEN_CLASSES,
