@@ -142,7 +142,8 @@ def test_a_slow_backend_is_reported_in_its_stage(model):
         return np.zeros((len(x), 5), np.float32)
 
     slow = dataclasses.replace(model, session=dataclasses.replace(model.session, infer=infer))
-    subject = candidates.Subject(slow, queries.queries(slow, [bundles.png(0)], "jpeg"), 1)
+    images = [bundles.png(0)]
+    subject = candidates.Subject(slow, queries.queries(slow, images, "jpeg"), 1, images)
     (measured,) = benchmark.measure([subject], 1, settings("single-stream", duration=0.02))
     infer_ms = measured.recording.stages[:, measured.stages.index("infer")]
     assert np.median(infer_ms / spent[-len(infer_ms) :]) == pytest.approx(1, rel=0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,33 @@ def test_events_measure(gpu):
         end.record(stream)
         end.synchronise()
         assert 0 <= end.milliseconds_since(start) < 1000
+
+
+def test_marks_in_a_graph_keep_the_time_of_each_step(gpu):
+    stream, marks = gpu.stream(), cuda.Marks()
+    buffer, sent = gpu.allocate(8), gpu.pinned((8,), np.uint8)
+    nap = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: time.sleep(0.02))
+    events = STANDIN.standin_events()
+    with gpu.current():
+        with cuda.capture(stream) as graph:
+            for step in ("begin", "copy", "nap", "copy"):
+                if step == "copy":
+                    stream.upload(buffer, sent)
+                if step == "nap":
+                    call("cuLaunchHostFunc", ctypes.c_void_p(stream.handle), nap, ctypes.c_void_p())
+                marks.place(stream, step)
+        for _ in range(2):
+            graph.run(gpu, stream)
+            taken = marks.milliseconds()
+            assert list(taken) == ["copy", "nap"]
+            assert taken["nap"] >= 20 > taken["copy"] >= 0
+        with pytest.raises(TledgeError, match="invalid argument"):
+            marks.place(stream, "outside of a capture")
+        graph.free()
+        marks.free()
+        marks.free()
+    assert STANDIN.standin_events() == events
+    buffer.free()
 
 
 def test_too_much_memory_is_refused_and_nothing_is_lost(gpu):

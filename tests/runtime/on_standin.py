@@ -32,6 +32,7 @@ def nothing_is_left() -> bool:
         or STANDIN.standin_primary_references()
         or STANDIN.standin_used_memory()
         or STANDIN.standin_graphs()
+        or STANDIN.standin_events()
     )
 
 
@@ -137,6 +138,34 @@ def test_one_graph_serves_pixels_of_every_size_and_format(from_pixels):
         assert (answer == session.run(tensors)).all()
         assert (from_pixels.infer(tensors) == answer).all(), "the other road, on the same memory"
     assert (STANDIN.standin_graphs(), STANDIN.standin_used_memory()) == (recorded, used)
+
+
+def test_a_graph_with_events_tells_the_stages_and_gives_the_same_answers(from_pixels):
+    shared = from_pixels._gpu.shares_memory
+    from_pixels.engine.seconds = 0.02
+    recorded = STANDIN.standin_graphs()
+    with from_pixels.lane() as lane:
+        lane.images[:3] = images(3)
+        lane.run(3)
+        expected = lane.top(3, BEST)
+        assert STANDIN.standin_graphs() == recorded, "who asks for no times has no graph with events"
+        for _ in range(2):
+            taken = lane.run_timed(3)
+            assert lane.top(3, BEST) == expected
+            stages = ["infer", "postprocess"] if shared else ["upload", "infer", "postprocess", "download"]
+            assert list(taken) == stages
+            assert taken["infer"] >= 20
+            assert max(taken[stage] for stage in stages if stage != "infer") < 20
+        frames = decoded(4, 3)
+        assert lane.run_pixels(frames)
+        expected = lane.top(3, BEST)
+        lane.run_pixels(decoded(5, 3))
+        taken = lane.run_timed(3, frames)
+        assert lane.top(3, BEST) == expected
+        stages = ["upload", "preprocess", "infer", "postprocess", *([] if shared else ["download"])]
+        assert list(taken) == stages
+        assert lane.run_timed(1, [np.zeros((3000, 4000, 3), np.uint8)]) is None
+    assert STANDIN.standin_graphs() == recorded + 2, "one from tensors and one from pixels, recorded once"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.bench import quick
 from tests.runtime import bundles, fake_tensorrt, graphs
-from tledge import load
+from tledge import bench, load
 from tledge.bench import queries
 from tledge.bundle import Bundle, probabilities
 from tledge.bundle.files import sha256_bytes
@@ -137,14 +138,38 @@ def test_pixels_and_frames_are_preprocessed_on_the_gpu(bundle):
 def test_a_bench_takes_the_steps_of_predict(bundle, source):
     files = [bundles.png(seed) for seed in range(9)]
     model = load(bundle.path, backend="tensorrt", variant="int8")
-    query = queries.queries(model, queries.starts(model, files, source), source)
+    images = queries.starts(model, files, source)
+    query = queries.queries(model, images, source)
     stages = queries.timed(source, model.session.takes_pixels)
     assert ("preprocess" in stages) == (source == "jpeg"), "a GPU that takes pixels preprocesses in its graph"
     labels, ended = query(range(9))
     assert len(ended) == len(stages)
     assert list(ended) == sorted(ended)
     assert labels == [answer.index for answer in model.predict(files)]
+    timed, spent = queries.batches(model, images, source).answered(range(9), timed=True)
+    assert timed == labels
+    assert min(spent.values()) >= 0
+    assert {"infer", "postprocess", "launch"} <= set(spent)
+    assert ("decode" in spent) == (source == "jpeg")
+    assert ("preprocess" in spent) == (source != "tensor")
     model.close()
+
+
+def test_a_bench_takes_the_stages_from_the_gpus_events(bundle, monkeypatch):
+    monkeypatch.setenv("STANDIN_DISCRETE", "1")
+    with pytest.MonkeyPatch.context() as patch:
+        quick.make(patch)
+        result = bench.run(bundle, variant="int8", backend="tensorrt", duration=0.05)
+        on_host = bench.run(bundle, variant="int8", backend="onnxruntime", duration=0.05)
+    assert (result["stages_clock"], on_host["stages_clock"]) == ("device events", "host")
+    assert on_host["launch_ms"] is None
+    stages = result["stages_ms"]
+    assert all(stages.values())
+    parts = sum(one["mean"] for one in stages.values()) + result["launch_ms"]["mean"]
+    # Another pass over the same images: the stages add up to about what a query takes.
+    assert 0.3 < parts / result["latency_ms"]["mean"] < 3
+    assert "launch" in bench.text(result)
+    assert "launch" not in bench.text(on_host)
 
 
 def test_without_a_compiler_the_host_preprocesses_and_says_so(bundle, monkeypatch):

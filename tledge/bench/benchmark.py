@@ -17,10 +17,11 @@ import numpy as np
 
 from tledge.bench import accuracy, cold, comparison, grid, noise, sampling
 from tledge.bench.candidates import Images, Subject, candidates, images_of, loaded
+from tledge.bench.device import stage_times
 from tledge.bench.document import document
 from tledge.bench.load import in_turns, load
 from tledge.bench.percentiles import percentile
-from tledge.bench.queries import timed
+from tledge.bench.queries import batches, timed
 from tledge.bench.scenarios import Settings, settings
 from tledge.bench.validity import Measured
 from tledge.bundle import Bundle
@@ -99,7 +100,7 @@ def run(
     starts = _cold_starts(bundle, subjects, found.files[0])
     measured = measure(subjects, len(found.files), wanted)
     measured = [
-        _judged(bundle, one, subject, found, every_image)
+        _staged(_judged(bundle, one, subject, found, every_image), subject, wanted)
         for one, subject in zip(measured, subjects, strict=True)
     ]
     runs = [
@@ -159,6 +160,15 @@ def _judged(
     known = accuracy.expected(bundle, images.positions, model.variant, model.backend)
     recording = measured.recording
     return replace(measured, accuracy=accuracy.judge(recording.images, recording.answers, known))
+
+
+def _staged(measured: Measured, subject: Subject, wanted: Settings) -> Measured:
+    """Return the run with the times of its stages by the device's events, where it has any."""
+    model = subject.model
+    if not model.fills_in_place or measured.recording.failure is not None:
+        return measured
+    found = stage_times(batches(model, subject.images, wanted.source), wanted.rules(subject.per_query))
+    return replace(measured, device_stages=found)
 
 
 def measure(subjects: Sequence[Subject], images: int, wanted: Settings) -> list[Measured]:

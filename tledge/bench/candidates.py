@@ -45,11 +45,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Subject:
-    """A loaded candidate: `query` answers its queries."""
+    """A loaded candidate: `query` answers its queries, drawn from `images` (see `queries.starts`)."""
 
     model: Model
     query: Query
     per_query: int
+    images: Sequence[Any]
 
 
 def images_of(bundle: Bundle, given: Sequence[bytes] | None, seed: int) -> Images:
@@ -103,5 +104,5 @@ def loaded(bundle: Bundle, wanted: Sequence[Candidate], files: Sequence[bytes], 
             model = open_model(bundle, one.backend, one.variant, threads=one.threads, reject_below=0.0)
             images = images or starts(model, files, source)
             models[key] = model, queries(model, images, source)
-        found.append(Subject(*models[key], one.per_query))
+        found.append(Subject(*models[key], one.per_query, images))
     return found

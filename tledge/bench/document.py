@@ -7,6 +7,7 @@ from typing import Any
 
 from tledge.bench import cold, state
 from tledge.bench.comparison import intervals
+from tledge.bench.device import LAUNCH
 from tledge.bench.percentiles import estimates, summary
 from tledge.bench.queries import STAGES
 from tledge.bench.sampling import described
@@ -27,7 +28,8 @@ def document(
     """Return the document of a run; `sizes_mib` are those of the graph's file and of its engine's."""
     recording, watched = measured.recording, measured.watched
     why_not = reasons(measured)
-    times = dict(zip(measured.stages, recording.stages.T, strict=True))
+    device = measured.device_stages
+    times = device or dict(zip(measured.stages, recording.stages.T, strict=True))
     latencies = recording.latencies
     images_per_second = recording.images.size / recording.seconds
     budget = settings.budget
@@ -55,6 +57,8 @@ def document(
         "accuracy": None if measured.accuracy is None else measured.accuracy.as_dict(),
         "data_sha256": data_sha256,
         "stages_ms": {name: summary(times[name]) if name in times else None for name in STAGES},
+        "stages_clock": "host" if device is None else "device events",
+        "launch_ms": None if device is None else summary(device[LAUNCH]),
         "cold_start_ms": cold_start.total_ms,
         "cold_start_parts_ms": cold_start.parts_ms,
         "peak_memory_mib": cold_start.peak_memory_mib,

@@ -158,8 +158,8 @@ class _Tape:
 
 def _stream(query: Query, images: int, rules: Rules) -> Load:
     """Issue one query after another, each as soon as the one before is answered."""
-    order = _order(images, rules)
-    _warm_up(query, order, rules.warm_up)
+    drawn = order(images, rules)
+    _warm_up(query, drawn, rules.warm_up)
     tape = _Tape()
     taken, answers, issued, started, ended, turns = (
         tape.images.extend,
@@ -175,7 +175,7 @@ def _stream(query: Query, images: int, rules: Rules) -> Load:
     resumed = yield
     begun = clock()
     while (spent < enough or done < rules.min_queries) and spent < latest:
-        chosen = order[done % DRAWN]
+        chosen = drawn[done % DRAWN]
         try:
             if resumed:
                 # The others left the caches theirs: a query that is not recorded fetches them back.
@@ -203,9 +203,9 @@ def _arrivals(query: Query, images: int, rules: Rules, rate: float) -> Load:
 
     They wait in a queue and are answered in their order, one at a time.
     """
-    order = _order(images, rules)
+    drawn = order(images, rules)
     gaps = (np.random.default_rng([rules.seed, 1]).exponential(1e9 / rate, DRAWN)).astype(int).tolist()
-    _warm_up(query, order, rules.warm_up)
+    _warm_up(query, drawn, rules.warm_up)
     tape = _Tape()
     clock = time.perf_counter_ns
     enough, latest = int(rules.duration * 1e9), int(LONGEST * rules.duration * 1e9)
@@ -219,7 +219,7 @@ def _arrivals(query: Query, images: int, rules: Rules, rate: float) -> Load:
         start = clock()
         if start - begun - due > hopeless:
             return tape.recording(behind=True)
-        chosen = order[done % DRAWN]
+        chosen = drawn[done % DRAWN]
         try:
             found, stamps = query(chosen)
         except Exception as error:
@@ -241,7 +241,8 @@ def _wait_until(due: int) -> None:
             time.sleep((left - SPIN_NS) / 1e9)
 
 
-def _order(images: int, rules: Rules) -> list[list[int]]:
+def order(images: int, rules: Rules) -> list[list[int]]:
+    """Return the positions of each query's images, drawn from so many by the seed of the rules."""
     drawn = np.random.default_rng(rules.seed).integers(0, images, size=(DRAWN, rules.per_query))
     return drawn.tolist()  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tledge.bench.device import Batches
 from tledge.bench.load import Query
 from tledge.runtime import Model
 
@@ -20,10 +21,10 @@ def timed(source: str, takes_pixels: bool = False) -> tuple[str, ...]:
     """Return the stages of a query that starts from `source`, as far as they can be told apart.
 
     On a CPU nothing is up- or downloaded. A device that `takes_pixels` does all from upload to the best
-    classes in one graph, which is "infer".
+    classes in one graph, which is "infer" here (`tledge.bench.device` tells its parts).
     """
     if takes_pixels and source == "pixels":
-        return ("infer",)
+        return ("infer", "postprocess")
     return ("decode", "preprocess", "infer", "postprocess")[SOURCES.index(source) :]
 
 
@@ -34,12 +35,19 @@ def starts(model: Model, files: Sequence[bytes], source: str) -> list[Any]:
     return [model.preprocess(file) for file in files] if source == "tensor" else list(files)
 
 
+def batches(model: Model, images: Sequence[Any], source: str) -> Batches:
+    """Return what answers queries on a device that lends its memory."""
+    return Batches(model, images, source, timed(source, model.session.takes_pixels))
+
+
 def queries(model: Model, images: Sequence[Any], source: str) -> Query:
     """Return what answers a query of `images` (see `starts`), with a time stamp after each stage of `timed`.
 
     The images of a query are decoded and preprocessed one by one, and run together: the stamp of "decode" is
     when decoding would have ended, had all of it been done first.
     """
+    if model.fills_in_place:
+        return batches(model, images, source).query
     clock = time.perf_counter_ns
 
     def from_file(data: bytes, stamps: list[int]) -> NDArray[Any]:
@@ -67,13 +75,6 @@ def queries(model: Model, images: Sequence[Any], source: str) -> Query:
         parts = range(0, len(tensor), most)
         return np.concatenate([model.logits(tensor[part : part + most]) for part in parts])
 
-    def on_device(positions: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        asked = [images[position] for position in positions]
-        most = model.session.at_once(len(asked))
-        parts = [asked[part : part + most] for part in range(0, len(asked), most)]
-        labels = [answer.index for part in parts for answer in model.predict_together(part)]
-        return labels, [clock()]  # type: ignore[return-value]  # an index is None only beside an error
-
     def query(positions: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         now = began = clock()
         decoding = 0
@@ -94,4 +95,4 @@ def queries(model: Model, images: Sequence[Any], source: str) -> Query:
         ended.append(clock())
         return labels, ended  # type: ignore[return-value]  # the index is None only where there is an error
 
-    return on_device if source == "pixels" and model.session.takes_pixels else query
+    return query

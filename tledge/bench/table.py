@@ -31,6 +31,8 @@ def _run(run: dict[str, Any]) -> str:
     if run["waiting_ms"] is not None:
         lines.append(_row("waiting", run["waiting_ms"]))
     lines += [_row(name, times) for name, times in run["stages_ms"].items() if times is not None]
+    if run["launch_ms"] is not None:
+        lines.append(_row("launch", run["launch_ms"]))
     lines += [_row("in all", run["latency_ms"]), _row("estimated", run["early_stopping_ms"]), ""]
     parts = ", ".join(f"{name} {value:.0f}" for name, value in run["cold_start_parts_ms"].items())
     lines += [

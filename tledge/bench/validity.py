@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tledge.bench import noise, state
 from tledge.bench.accuracy import Accuracy
@@ -26,7 +27,10 @@ NOISE_SLACK = 0.25
 
 @dataclass(frozen=True)
 class Measured:
-    """A run, the names of its stages, how many queries it should have made, and the machine around it."""
+    """A run, the names of its stages, how many queries it should have made, and the machine around it.
+
+    `device_stages` are the times of each stage (ms, one a query) by a device's events, where it has any.
+    """
 
     recording: Recording
     stages: tuple[str, ...]
@@ -36,6 +40,7 @@ class Measured:
     noise_after: noise.Noise
     accuracy: Accuracy | None = None
     alone: bool = True  # whether nobody took turns with it
+    device_stages: dict[str, NDArray[np.float64]] | None = None
 
 
 def reasons(measured: Measured) -> list[str]:

@@ -123,6 +123,8 @@ def _titles(runs: Iterable[dict[str, Any]]) -> list[str]:
 
 def _run(index: int, title: str, run: dict[str, Any]) -> Run:
     stages = {name: times for name, times in run["stages_ms"].items() if times is not None}
+    if run.get("launch_ms"):
+        stages["launch"] = run["launch_ms"]
     rows = [*stages.items(), ("in all", run["latency_ms"])]
     if run.get("waiting_ms"):
         rows.insert(0, ("waiting", run["waiting_ms"]))

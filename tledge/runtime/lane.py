@@ -10,12 +10,13 @@ The engine is whatever gives an `enqueue(stream)`: TensorRT's, or in tests a hos
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from tledge.cuda import Buffer, Gpu, Graph, capture
+from tledge.cuda import Buffer, Gpu, Graph, Marks, capture
 from tledge.cuda.graph import download
 from tledge.cuda.preprocessor import Image, ImageBatch
 from tledge.cuda.topk import Place, TopK
@@ -75,10 +76,11 @@ class Lane:
         self._stream = gpu.stream()
         self._graphs: dict[int, Graph] = {}
         self._pixel_graphs: dict[int, Graph] = {}
+        self._timed_graphs: dict[tuple[int, bool], tuple[Graph, Marks]] = {}
         self._pixels: ImageBatch | None = None
         self._search: TopK | None = None
         self._temperature = temperature
-        self._contexts: list[Context] = []
+        self._contexts: dict[int, Context] = {}
         self._buffers: list[Buffer] = []
         self.images: Array = np.empty(0)
         self._logits: Array = self.images
@@ -111,7 +113,7 @@ class Lane:
         places = self._images_there.address, self._logits_there.address, scratch
         for size in ladder(engine.batch):
             context = engine.context(size, *places, self._stream.handle)
-            self._contexts.append(context)  # a graph uses what its context owns
+            self._contexts[size] = context  # a graph uses what its context owns
             # The first run of a context sets things up, which cannot be recorded.
             self._give(context, size)
             self._stream.synchronise()
@@ -150,8 +152,54 @@ class Lane:
         return True
 
     def _run(self, graphs: dict[int, Graph], count: int) -> None:
-        size = next(size for size in graphs if size >= count)
-        graphs[size].run(self._gpu, self._stream)
+        graphs[self._size(count)].run(self._gpu, self._stream)
+
+    def _size(self, count: int) -> int:
+        """Return the least batch size that has graphs and holds so many images."""
+        return next(size for size in self._contexts if size >= count)
+
+    def run_timed(self, count: int, images: Sequence[Image] | None = None) -> dict[str, float] | None:
+        """Do what `run` does, or with `images` `run_pixels`, and return how long each stage took, in ms.
+
+        A stage that there is not (memory that both share is not copied) is not in it. The graph is another
+        one, with an event between any two stages, and is recorded when it is needed first: call this in the
+        GPU's thread. "upload" of pixels includes putting them where the GPU reads them.
+        """
+        filled_ms = 0.0
+        if images is not None:
+            if self._pixels is None or not self._pixels.fits(images):
+                return None
+            began = time.perf_counter()
+            self._pixels.fill(images)
+            filled_ms = (time.perf_counter() - began) * 1e3
+        key = self._size(count), images is not None
+        if key not in self._timed_graphs:
+            self._timed_graphs[key] = self._timed(*key)
+        graph, marks = self._timed_graphs[key]
+        graph.run(self._gpu, self._stream)
+        with self._gpu.current():
+            taken = marks.milliseconds()
+        if images is not None:
+            taken["upload"] += filled_ms
+        return taken
+
+    def _timed(self, size: int, pixels: bool) -> tuple[Graph, Marks]:
+        """Record the graph of a batch size, from pixels or from tensors, with marks."""
+        marks = Marks()
+        with self._gpu.current():
+            try:
+                with capture(self._stream) as graph:
+                    marks.place(self._stream, "begin")
+                    self._give(
+                        self._contexts[size],
+                        size,
+                        self._pixels if pixels else None,
+                        lambda stage: marks.place(self._stream, stage),
+                    )
+            except BaseException:
+                marks.free()
+                raise
+        return graph, marks
 
     def logits(self, count: int) -> Array:
         """Return the logits of what ran last, `count` images: a view, valid until the lane runs again."""
@@ -171,6 +219,10 @@ class Lane:
         """Give everything back. Call it in the GPU's thread."""
         for graph in (*self._graphs.values(), *self._pixel_graphs.values()):
             graph.free()
+        for graph, marks in self._timed_graphs.values():
+            graph.free()
+            marks.free()
+        self._timed_graphs.clear()
         self._graphs.clear()
         self._pixel_graphs.clear()
         self._contexts.clear()
@@ -195,27 +247,34 @@ class Lane:
         self._buffers.append(buffer)
         return buffer
 
-    def _give(self, context: Context, size: int, pixels: ImageBatch | None = None) -> None:
+    def _give(
+        self,
+        context: Context,
+        size: int,
+        pixels: ImageBatch | None = None,
+        ended: Callable[[str], None] = lambda stage: None,
+    ) -> None:
+        """Give the stream everything from upload to download; `ended` is told after each stage."""
         if pixels is not None:
-            pixels.give(self._stream, size, self._images_there)
-        else:
-            self._upload(self.images[:size], self._images_there)
+            pixels.give_copy(self._stream)
+            ended("upload")
+            pixels.give_tensors(self._stream, size, self._images_there)
+            ended("preprocess")
+        elif isinstance(self._images_there, Buffer):
+            self._stream.upload(self._images_there, self.images[:size])
+            ended("upload")
         context.enqueue(self._stream.handle)
-        if self._search is None:
-            self._download(self._logits[:size], self._logits_there)
-            return
-        found = self._indices_there, self._probabilities_there
-        self._search.give(self._stream, self._logits_there, size, *found)
-        self._download(self._indices[:size], self._indices_there)
-        self._download(self._probabilities[:size], self._probabilities_there)
-
-    def _upload(self, array: Array, there: Place) -> None:
-        if isinstance(there, Buffer):
-            self._stream.upload(there, array)
-
-    def _download(self, array: Array, there: Place) -> None:
-        if isinstance(there, Buffer):
-            self._stream.download(array, there)
+        ended("infer")
+        answers = [(self._logits, self._logits_there)]
+        if self._search is not None:
+            found = self._indices_there, self._probabilities_there
+            self._search.give(self._stream, self._logits_there, size, *found)
+            ended("postprocess")
+            answers = list(zip((self._indices, self._probabilities), found, strict=True))
+        for array, there in answers:
+            if isinstance(there, Buffer):
+                self._stream.download(array[:size], there)
+                ended("download")
 
 
 def ladder(batch: tuple[int, int, int]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ exactly what a user runs.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -183,9 +184,10 @@ class Model:
         self, logits: NDArray[np.float32], images: Sequence[AnyImage], top_k: int = 5
     ) -> list[Prediction]:
         """Return labels and probabilities for logits N x classes; `images` name the files."""
-        return self._named(postprocess.top(logits, max(1, top_k), self.temperature), images)
+        return self.named(postprocess.top(logits, max(1, top_k), self.temperature), images)
 
-    def _named(self, rankings: Sequence[postprocess.Ranking], images: Sequence[AnyImage]) -> list[Prediction]:
+    def named(self, rankings: Sequence[postprocess.Ranking], images: Sequence[AnyImage]) -> list[Prediction]:
+        """Return the best classes of each image with their labels; `images` name the files."""
         result = []
         for ranked, image in zip(rankings, images, strict=True):
             guesses = tuple([Guess(self.labels[index], probability) for index, probability in ranked])
@@ -200,10 +202,7 @@ class Model:
     def predict_together(self, images: Sequence[AnyImage], top_k: int = 5) -> list[Prediction]:
         """Return the answers for images that are run as one batch: at most `session.largest`."""
         session = self.session
-        if session.lend is None or (session.input_dtype, session.input_shape[1:]) != (
-            self.spec.dtype,
-            self.spec.shape,
-        ):
+        if session.lend is None or not self.fills_in_place:
             return self.answers(self.logits(self.preprocess(list(images))), images, top_k)
         # A JPEG file is decoded straight to the tensor; what is pixels already is for the device to resample.
         files = any(isinstance(image, (str, os.PathLike, bytes)) for image in images)
@@ -211,15 +210,29 @@ class Model:
         with session.lend() as lent:
             if not (pixels and lent.run_pixels(pixels)):
                 for image, place in zip(images, lent.images, strict=False):
-                    self._write(image, place)
+                    self.write(image, place)
                 lent.run(len(images))
-            return self._named(lent.top(len(images), max(1, top_k)), images)
+            return self.named(lent.top(len(images), max(1, top_k)), images)
 
-    def _write(self, image: AnyImage, place: NDArray[Any]) -> None:
-        """Write the input tensor of one image to `place`, by the steps of `preprocess`."""
+    @property
+    def fills_in_place(self) -> bool:
+        """Tell whether the device reads tensors where the host writes them: they are the specification's."""
+        session = self.session
+        wanted = self.spec.dtype, self.spec.shape
+        return session.lend is not None and (session.input_dtype, session.input_shape[1:]) == wanted
+
+    def write(self, image: AnyImage, place: NDArray[Any], stamps: list[int] | None = None) -> None:
+        """Write the input tensor of one image to `place`, by the steps of `preprocess`.
+
+        To `stamps`, where given, goes the time (time.perf_counter_ns) at which decoding ended.
+        """
         data = read_file(Path(image)) if isinstance(image, (str, os.PathLike)) else image
-        if not isinstance(data, bytes) or self.preprocessor.jpeg(data, out=place) is None:
-            self.preprocessor(self.pixels(image), out=place)
+        if isinstance(data, bytes) and self.preprocessor.jpeg(data, out=place, stamps=stamps) is not None:
+            return
+        pixels = self.pixels(image)
+        if stamps is not None:
+            stamps.append(time.perf_counter_ns())
+        self.preprocessor(pixels, out=place)
 
 
 def load(

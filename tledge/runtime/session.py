@@ -56,6 +56,14 @@ class Lent(Protocol):
         InputError: one of them is no image, as in preprocessing on the host.
         """
 
+    def run_timed(
+        self, count: int, images: Sequence[Pixels | Frame] | None = None
+    ) -> dict[str, float] | None:
+        """Do as `run`, or with `images` as `run_pixels`; return by its name how long each stage took, in ms.
+
+        It is for the thread that opened the session. None where the images do not fit.
+        """
+
     def top(self, count: int, k: int) -> list[Ranking]:
         """Return the `k` best classes of each of `count` images; see `tledge.runtime.postprocess.top`.
 

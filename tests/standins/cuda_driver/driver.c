@@ -438,21 +438,31 @@ Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t size, Stream *strea
 
 /* ---- Events ----------------------------------------------------------------------------------------------------- */
 
+static int events;
+int standin_events(void) { return events; }
+
 Result cuEventCreate(Event **event, unsigned flags) {
     (void)flags;
     NEED_CONTEXT;
     *event = calloc(1, sizeof **event);
+    ++events;
     return SUCCESS;
 }
 
-Result cuEventDestroy_v2(Event *event) { drain_all(); free(event); return SUCCESS; }
+Result cuEventDestroy_v2(Event *event) { drain_all(); --events; free(event); return SUCCESS; }
 
-Result cuEventRecord(Event *event, Stream *stream) {
+/* In a captured stream an event only orders the graph and keeps no time, unless it is external: then it is a node. */
+Result cuEventRecordWithFlags(Event *event, Stream *stream, unsigned flags) {
     NEED_CONTEXT;
+    const int external = flags & 1, capturing = stream && stream->capturing;
+    if (flags > 1 || (external && !capturing)) return INVALID_VALUE;
     event->stream = stream;
     event->milliseconds = 0;
+    if (capturing && !external) return SUCCESS;
     return give(stream, &(Operation){.kind = RECORD, .event = event});
 }
+
+Result cuEventRecord(Event *event, Stream *stream) { return cuEventRecordWithFlags(event, stream, 0); }
 
 Result cuEventSynchronize(Event *event) { return event->stream ? drain(event->stream) : lost; }
 Result cuEventQuery(Event *event) { return event->milliseconds == 0 ? NOT_READY : SUCCESS; }
