@@ -36,6 +36,7 @@ def run(variant: str, p90: float, **changes: Any) -> dict[str, Any]:
         "budget": None,
         "accuracy": {"images": 24, "top1": 79.2, "stage": f"{variant}@onnxruntime", "wrong": 0},
         "joules_per_image": None,
+        "latency_histogram": {"growth": 1.02, "first": 80, "counts": [3, 500, 400, 100, *[0] * 90, 21]},
     }
     found["latency_ms"] = {**BENCH["latency_ms"], "p90": p90}  # type: ignore[dict-item]
     return found | changes
@@ -71,6 +72,18 @@ def test_a_run_of_a_server_says_what_was_asked_of_it(evidence: Evidence) -> None
     for word in ("waiting", "0.250", "40 queries/s", "MISSED", "0.5 J an image", "server", "2 threads"):
         assert word in text
     assert "4.100" in text, "the estimates of early stopping"
+
+
+def test_the_distribution_is_drawn_where_the_bench_kept_it(evidence: Evidence) -> None:
+    older = run("fp32", 5.0)
+    del older["latency_histogram"]
+    assert "How the latencies are spread" not in page(evidence, benches=(older,))
+    wide = run("fp32", 5.0, latency_histogram={"growth": 1.02, "first": -100, "counts": [1] * 1000})
+    html = page(evidence, benches=({"runs": [older, wide, run("int8-cpu", 3.0)]},))
+    assert "2. fp32@onnxruntime: 1000 queries, 0.138 to 5.5e+07 ms" in html
+    assert "3. int8-cpu@onnxruntime: 1024 queries, 4.88 to 32 ms" in html
+    with pytest.raises(InputError, match="no result of a bench"):
+        latency(evidence, [run("fp32", 5.0, latency_histogram={"growth": 1, "first": 0, "counts": [1]})])
 
 
 def test_shares_are_shown_with_their_intervals(evidence: Evidence) -> None:

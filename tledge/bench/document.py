@@ -8,6 +8,7 @@ from typing import Any
 from tledge.bench import cold, state
 from tledge.bench.comparison import intervals
 from tledge.bench.device import LAUNCH
+from tledge.bench.histogram import histogram
 from tledge.bench.percentiles import estimates, summary
 from tledge.bench.queries import STAGES
 from tledge.bench.sampling import described
@@ -48,6 +49,7 @@ def document(
         "seconds": recording.seconds,
         "latency_ms": summary(latencies),
         "latency_interval_ms": intervals(recording),
+        "latency_histogram": histogram(latencies).as_dict(),
         "early_stopping_ms": estimates(latencies),
         "waiting_ms": summary(recording.waiting) if settings.rate is not None else None,
         "throughput": images_per_second,

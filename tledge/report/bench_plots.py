@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tledge.report.plots import bars, canvas, drawable
 from tledge.report.svg import ACCENT, BAD, FAINT, GOOD, PAPER, SECOND, render
 
 if TYPE_CHECKING:
+    from tledge.bench.histogram import Histogram
     from tledge.report.latency import Point
 
 MARKS = tuple(zip((ACCENT, SECOND, GOOD, BAD), "os^D", strict=True))
 # Shares of queries that are slower: from one to the next the axis goes as far again.
 PLACES = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
+COLUMNS = 80  # of a distribution, at most: on a phone one is four pixels wide
+TICKS = 8
 MOST = 4  # runs in one plot: as many as there are colours; the tables have all
 
 
@@ -42,6 +48,48 @@ def percentiles(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, borderaxespad=0.2)
         each = [f"{name}: P50 {times['p50']:.3g}, P99 {times['p99']:.3g} ms" for name, times in shown]
         return render(figure, "plot-percentiles", "Latency at each percentile", "; ".join(each))
+
+
+def distribution(runs: Sequence[tuple[str, Histogram]]) -> str:
+    """Draw how the latencies of the first runs are spread, as shares of each run's queries."""
+    shown = runs[:MOST]
+    low = min(found.edges[0] for _, found in shown)
+    high = max(found.edges[-1] for _, found in shown)
+    times = max(1, math.ceil(math.log(high / low) / math.log(shown[0][1].growth) / COLUMNS))
+    with canvas(2.6 + 0.11 * len(shown)) as (figure, axes):
+        from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+        for (name, found), (colour, _) in zip(shown, MARKS, strict=False):
+            drawn = found.coarser(times)
+            shares = 100 * np.array(drawn.counts) / sum(drawn.counts)
+            axes.stairs(shares, drawn.edges, color=colour, fill=True, alpha=0.25, linewidth=0)
+            axes.stairs(shares, drawn.edges, color=colour, linewidth=1.5, label=drawable(name, 30))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(_round_numbers(low, high)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_ylim(bottom=0)
+        axes.set(xlabel="latency, ms", ylabel="queries, %")
+        axes.grid(axis="y")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, borderaxespad=0.2)
+        each = [
+            f"{name}: {sum(found.counts)} queries, {found.edges[0]:.3g} to {found.edges[-1]:.3g} ms"
+            for name, found in shown
+        ]
+        return render(figure, "plot-distribution", "How the latencies are spread", "; ".join(each))
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return round numbers from `low` to `high` for an axis of logarithms, at most `TICKS`."""
+    decades = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    found = [decade for decade in decades if low <= decade <= high][:: 1 + len(decades) // TICKS]
+    for steps in ((1, 3), (1, 2, 5), (1, 2, 3, 5, 7), np.arange(1, 10, 0.5), np.arange(1, 10, 0.1)):
+        finer = [float(f"{step * decade:.3g}") for decade in decades for step in steps]
+        finer = [number for number in finer if low <= number <= high]
+        if len(finer) > TICKS:
+            break
+        found = finer
+    return found
 
 
 def stages(names: Sequence[str], values: Sequence[float], key: str, title: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tledge.bench import histogram
 from tledge.bench.grid import front
 from tledge.errors import InputError
 from tledge.report import bench_plots
@@ -63,6 +64,7 @@ class Latency:
     shares: tuple[Share, ...]
     compared: tuple[str, ...]
     points: tuple[Point, ...]
+    distribution_plot: str
     percentiles_plot: str
     pareto_plot: str
 
@@ -80,12 +82,19 @@ def latency(evidence: Evidence, benches: Sequence[dict[str, Any]]) -> Latency:
         runs = tuple(_run(*one) for one in zip(range(len(found)), titles, found, strict=True))
         shares = tuple(_share(one) for bench in benches for one in bench.get("ratios") or ())
         points = _points(evidence, titles, found)
-        named = [(f"{number}. {_stage(run)}", run["latency_ms"]) for number, run in enumerate(found, 1)]
+        names = [f"{number}. {_stage(run)}" for number, run in enumerate(found, 1)]
+        named = [(name, run["latency_ms"]) for name, run in zip(names, found, strict=True)]
+        spread = [
+            (name, histogram.read(run["latency_histogram"]))
+            for name, run in zip(names, found, strict=True)
+            if run.get("latency_histogram")
+        ]
         return Latency(
             runs,
             shares,
             COMPARED,
             points,
+            bench_plots.distribution(spread) if spread else "",
             bench_plots.percentiles(named) if found else "",
             bench_plots.pareto(points) if any(point.top1 is not None for point in points) else "",
         )
