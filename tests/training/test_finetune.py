@@ -235,6 +235,31 @@ def test_no_eval_images_are_kept_unless_wanted(digits: Path, tmp_path: Path) -> 
     assert {row.n for row in bundle.ledger} == {40}
 
 
+def test_fewer_train_images_are_some_of_all_in_proportion(
+    finished: Bundle, digits: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(QUICK, epochs=1, train_images=40)
+    bundle = finetune(find(digits), tmp_path / "s.tledge", settings)
+    files = bundle.train_files()
+    assert [sum(file.label == label for file in files) for label in range(4)] == [10] * 4
+    assert {file.sha256 for file in files} < {file.sha256 for file in finished.train_files()}
+    assert bundle.ledger[0].data_sha256 == finished.ledger[0].data_sha256
+    with pytest.raises(UsageError, match="4 classes"):
+        finetune(find(digits), tmp_path / "n.tledge", dataclasses.replace(settings, train_images=3))
+    assert not (tmp_path / "n.tledge").exists()
+
+
+def test_sgd_learns_and_goes_on_as_if_unbroken(digits: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, optimizer="sgd")
+    whole = finetune(find(digits), tmp_path / "w.tledge", settings)
+    history = whole.settings["finetune"]["chosen"]["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
+    with pytest.raises(Stopped):
+        finetune(find(digits), tmp_path / "b.tledge", settings, StopAt("epoch 3"))
+    again = finetune(find(digits), tmp_path / "b.tledge", resume=True)
+    assert again.sha256(WEIGHTS) == whole.sha256(WEIGHTS)
+
+
 def test_classes_too_small_to_choose_on(digits: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     for split in ("train", "val"):
@@ -276,15 +301,15 @@ def test_a_finished_bundle_is_replaced_only_when_asked(
     assert Bundle.open(out).settings["finetune"]["seed"] == 3
 
 
-def test_checkpoints_give_back_the_whole_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_checkpoints_give_back_the_whole_state(tmp_path: Path, optimizer: str) -> None:
     import torch
 
     from tledge.models import create
     from tledge.training.augment import Augmentation
 
-    recipe = loop.Recipe(
-        2, 4, 1e-3, 0.1, 0.1, 0.01, 0.1, (16, 16), Augmentation(0.5, False, 0, 0.0), "batch", 4, 0
-    )
+    how = Augmentation(0.5, False, 0, 0.0)
+    recipe = loop.Recipe(2, 4, 1e-3, 0.1, 0.1, 0.01, 0.1, (16, 16), how, "batch", 4, 0, optimizer)
     network, _ = create("tledge:cnn", 3, image_size=16)
     state = loop.begin(network, recipe)
     network(torch.randn(4, 3, 16, 16)).sum().backward()
@@ -295,6 +320,8 @@ def test_checkpoints_give_back_the_whole_state(tmp_path: Path) -> None:
     stored = checkpoint.latest(tmp_path, "epoch")
     assert stored is not None
     loop.restore(fresh, stored)
+    moment = {"adamw": "exp_avg", "sgd": "momentum_buffer"}[optimizer]
+    assert any(name.startswith(f"optimizer.{moment}.") for name in stored.tensors)
     before, after = loop.pack(state).tensors, loop.pack(fresh).tensors
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

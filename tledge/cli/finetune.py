@@ -26,6 +26,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--pool", type=click.Choice(["avg", "flatten"]), help="How feature maps become features.")
 @click.option("--epochs", type=int, help="At most this many; it stops early where tune gains no more.")
 @click.option("--batch-size", type=int, help="Images a step.")
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), help="sgd has Nesterov's momentum of 0.9.")
 @click.option("--lr", type=float, help="Learning rate of the head.")
 @click.option("--image-size", type=int, help="Side of the input, pixels; default: the backbone's own.")
 @click.option(
@@ -37,6 +38,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--workers", type=int, help="Threads that read and decode; they do not change the result.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out bad images, however many.")
+@click.option("--train-images", type=int, help="At most this many of train, each class in proportion.")
 @click.option("--eval-images", type=int, help="Val images kept in the bundle; 0 keeps none.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished bundle.")
 @click.option("--force", is_flag=True, help="Replace a finished bundle, when the new one is finished.")

@@ -66,7 +66,7 @@ def examine(dataset: Dataset, settings: FinetuneSettings, progress: Progress) ->
     Raises:
         InputError: too much of it cannot be used.
     """
-    whole = split.with_val(dataset, settings.seed)
+    whole = at_most(split.with_val(dataset, settings.seed), settings)
     report = audit(whole, near=False, workers=settings.threads, progress=progress)
     for line in gate(whole, report, skip_bad=settings.skip_bad):
         progress.note(line)
@@ -79,6 +79,23 @@ def examine(dataset: Dataset, settings: FinetuneSettings, progress: Progress) ->
         f"{len(parts.scoring)} ({parts.scoring_name}) to score on"
     )
     return Found(kept, parts.train, parts.tune, parts.scoring, report.sha256)
+
+
+def at_most(dataset: Dataset, settings: FinetuneSettings) -> Dataset:
+    """Return the data set with at most `settings.train_images` of its train images, by class in proportion.
+
+    Raises:
+        UsageError: that is less than one a class.
+    """
+    wanted = settings.train_images
+    if wanted is None:
+        return dataset
+    if wanted < len(dataset.classes):
+        raise UsageError(
+            f"train_images is {wanted}, and there are {len(dataset.classes)} classes",
+            hint="Each class needs one image or more.",
+        )
+    return dataset.replace(train=split.at_most(dataset.train, wanted, settings.seed))
 
 
 def write(writer: Writer, found: Found, spec: Spec, settings: FinetuneSettings) -> Bundle:

@@ -23,9 +23,10 @@ from tledge.training.choosing import clearly_worse, tempered_losses, top1
 from tledge.training.device import Device
 from tledge.training.images import batches
 from tledge.training.material import Material
-from tledge.training.rates import groups, schedule
+from tledge.training.rates import groups, optimizer, schedule
 
 KIND = "epoch"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")  # what AdamW and SGD keep of each weight
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Recipe:
     batch_norm: str
     patience: int
     seed: int
+    optimizer: str = "adamw"
 
 
 @dataclass
@@ -58,7 +60,7 @@ class State:
 
     network: Network
     averaged: Network
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     best: dict[str, Tensor]
     history: list[dict[str, float]]
     tune_losses: list[list[float]]  # of each epoch, an image each
@@ -136,12 +138,12 @@ def stalled(losses: list[list[float]], answers: list[float], patience: int) -> b
 def begin(network: Network, recipe: Recipe) -> State:
     """Return the state before the first epoch."""
     rates = groups(network, lr=recipe.lr, lowest=recipe.lowest_rate, weight_decay=recipe.weight_decay)
-    optimizer = torch.optim.AdamW(rates, lr=recipe.lr, fused=True)
-    for group in optimizer.param_groups:
+    chosen = optimizer(recipe.optimizer, rates)
+    for group in chosen.param_groups:
         group["peak"] = group["lr"]
     averaged = copy.deepcopy(network).eval()
     best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
-    return State(network, averaged, optimizer, best, [], [])
+    return State(network, averaged, chosen, best, [], [])
 
 
 def run_epoch(
@@ -251,9 +253,7 @@ def restore(state: State, stored: Checkpoint) -> None:
     state.network.load_state_dict(stored.part("network"))
     state.averaged.load_state_dict(stored.part("averaged"))
     state.best = stored.part("best")
-    moments: dict[str, dict[str, Tensor]] = {
-        key: stored.part(f"optimizer.{key}") for key in ("step", "exp_avg", "exp_avg_sq")
-    }
+    moments: dict[str, dict[str, Tensor]] = {key: stored.part(f"optimizer.{key}") for key in MOMENTS}
     for name, parameter in state.network.named_parameters():
         found: dict[str, Any] = {key: part[name] for key, part in moments.items() if name in part}
         if found:

@@ -35,6 +35,7 @@ from tledge.training.loop import train
 from tledge.training.material import Material
 from tledge.training.quantised import GraphBody, student, teacher, write_back
 from tledge.training.settings import FinetuneSettings
+from tledge.training.start import RATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 EPOCHS = 4  # the network is trained: it only has to find weights near its own that bear rounding
-RATE = 3e-5  # a tenth of fine-tuning's
+SLOWER = 0.1  # than fine-tuning
 MILD = 0.75  # smallest part of the image in a crop, where the source does not say what its data bear
 
 
@@ -137,7 +138,7 @@ def _training(source: Bundle, material: Material, settings: FinetuneSettings) ->
     return Training(
         epochs=settings.epochs or EPOCHS,
         batch_size=settings.batch_size,
-        lr=settings.lr or RATE,
+        lr=settings.lr or SLOWER * RATES[settings.optimizer][2],
         lowest_rate=1.0,
         warmup=settings.warmup,
         weight_decay=0.0,
@@ -147,6 +148,7 @@ def _training(source: Bundle, material: Material, settings: FinetuneSettings) ->
         batch_norm="frozen",
         patience=settings.patience,
         seed=settings.seed,
+        optimizer=settings.optimizer,
     )
 
 

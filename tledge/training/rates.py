@@ -1,4 +1,4 @@
-"""Which weights learn how fast."""
+"""Which weights learn how fast, and by which rule."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+import torch
 from torch import nn
 
 from tledge.models import Network
@@ -31,8 +32,18 @@ def _block(name: str) -> str:
     return numbered[1] if numbered else name.rpartition(".")[0]
 
 
+MOMENTUM = 0.9
+
+
+def optimizer(kind: str, rates: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Return "adamw", or "sgd" with Nesterov's momentum of 0.9, over the groups of `groups`."""
+    if kind == "sgd":
+        return torch.optim.SGD(rates, momentum=MOMENTUM, nesterov=True, fused=True)
+    return torch.optim.AdamW(rates, fused=True)
+
+
 def groups(network: Network, *, lr: float, lowest: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's parameter groups: the rate falls geometrically from `lr` at the head to `lowest * lr`.
+    """Return an optimiser's parameter groups: the rate falls geometrically from `lr` at the head to `lowest * lr`.
 
     Norms and biases are not decayed. Frozen parameters are left out. Howard and Ruder (2018) for the rates.
     """

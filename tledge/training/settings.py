@@ -12,6 +12,7 @@ from tledge.preprocess.spec import Jpeg
 
 METHODS = ("finetune", "probe")
 FREEZES = ("none", "backbone")
+OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
 DECODES = get_args(Jpeg)
 
@@ -32,8 +33,9 @@ class FinetuneSettings:
     decode: Jpeg | None = None  # exact; or what the bundle of --from has: it changes bits, so it is asked for
     epochs: int | None = None  # 8, more where that is less than 300 steps, 30 at most
     batch_size: int = 32  # enough steps on a small set; larger ones gain no speed on a CPU
-    lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, at a batch of 32
-    weight_decay: float = 0.02  # AdamW's own 0.01 to 0.05 make no difference beyond the noise
+    optimizer: str = "adamw"  # forgives a rate that is three times off; sgd where a recipe says so
+    lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, at a batch of 32; sgd: 0.01 and 0.05
+    weight_decay: float | None = None  # adamw: 0.02 (0.01 to 0.05 are alike within the noise); sgd: 5e-4
     lowest_rate: float = 0.1  # the first layers see edges and colours in every data set: they move least
     warmup: float = 0.1  # share of the steps; Adam's second moments are noise before
     label_smoothing: float = 0.1  # Szegedy et al. (2016); keeps logits small, which INT8 likes
@@ -44,10 +46,16 @@ class FinetuneSettings:
     workers: int | None = None  # one thread a core decodes ahead; they do not change the result
     device: str = "auto"  # a GPU where there is one
     skip_bad: bool = False  # more than 1 % bad images is a mistake worth a look
+    train_images: int | None = None  # all there are; fewer ask what a smaller set would have given
     eval_images: int = 1000  # a 95 % interval of 2 points, in some tens of megabytes
 
     def __post_init__(self) -> None:
-        for name, known in (("method", METHODS), ("freeze", FREEZES), ("device", DEVICES)):
+        for name, known in (
+            ("method", METHODS),
+            ("freeze", FREEZES),
+            ("optimizer", OPTIMIZERS),
+            ("device", DEVICES),
+        ):
             if getattr(self, name) not in known:
                 hint = nearest(getattr(self, name), known)
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}", hint=hint)
@@ -56,6 +64,7 @@ class FinetuneSettings:
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),
+            ("train_images", 1),
             ("eval_images", 0),
             ("operations", 0),
             ("seed", 0),

@@ -30,6 +30,10 @@ FLIP_MAY_LOSE = 0.02
 CROP_MAY_LOSE = 0.05
 AREAS = (0.25, 0.5, 0.75)  # smallest part of the image in a random crop, strongest first
 MILDEST = 0.9
+# From scratch, with a fresh head of several layers, from the probe's head. SGD's decay is multiplied by its
+# larger rate, so that it is smaller.
+RATES = {"adamw": (2e-3, 1e-3, 3e-4), "sgd": (0.05, 0.02, 0.01)}
+DECAYS = {"adamw": 0.02, "sgd": 5e-4}
 # Strong random crops show things larger than the test's centre crop does. Training at 6/7 of the size makes
 # up for it (Touvron et al., 2019), and takes 27 % less time.
 TRAIN_SCALE, TRAIN_STEP, SMALLEST_SCALED = 6 / 7, 16, 96
@@ -126,7 +130,9 @@ def _recipe(
     network: Network, settings: FinetuneSettings, images: int, scratch: bool, how: Augmentation
 ) -> Recipe:
     fresh_head = settings.head != "linear"
-    default = 2e-3 if scratch else 1e-3 if fresh_head else 3e-4
+    usual = RATES[settings.optimizer]
+    default = usual[0] if scratch else usual[1] if fresh_head else usual[2]
+    decay = DECAYS[settings.optimizer] if settings.weight_decay is None else settings.weight_decay
     steps = max(1, round(images / settings.batch_size))
     # Statistics of few images are noise, and those of the pretraining fit the probe's head.
     batch_norm = "batch" if scratch and settings.batch_size > 1 else "frozen"
@@ -136,13 +142,14 @@ def _recipe(
         lr=settings.lr or default,
         lowest_rate=1.0 if scratch else settings.lowest_rate,
         warmup=settings.warmup,
-        weight_decay=settings.weight_decay,
+        weight_decay=decay,
         label_smoothing=settings.label_smoothing,
         size=_train_size(network, how),
         augmentation=how,
         batch_norm=batch_norm,
         patience=settings.patience,
         seed=settings.seed,
+        optimizer=settings.optimizer,
     )
 
 
