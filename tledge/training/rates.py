@@ -43,7 +43,7 @@ def optimizer(kind: str, rates: list[dict[str, Any]]) -> torch.optim.Optimizer:
 
 
 def groups(network: Network, *, lr: float, lowest: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Return an optimiser's parameter groups: the rate falls geometrically from `lr` at the head to `lowest * lr`.
+    """Return an optimiser's groups: the rate falls geometrically from `lr` at the head to `lowest * lr`.
 
     Norms and biases are not decayed. Frozen parameters are left out. Howard and Ruder (2018) for the rates.
     """
