@@ -113,19 +113,17 @@ def match(network: Network, source: Batches, field: Batches) -> int:
         InputError: no image of one side can be read.
     """
     layers = norms(network)
-    own = [Moments(_statistic(m.running_mean).clone(), _statistic(m.running_var).clone()) for m in layers]
-    known, _ = _measure(network, layers, source)
+    own = statistics(layers)
+    known, _ = measure(network, layers, source)
     count = len(field.images)
     share = count / (PRIOR + count)
 
     def adapt(index: int, found: Moments) -> None:
-        layer = layers[index]
-        wanted = matched(own[index], known[index], known[index].towards(found, share), layer.eps)
-        _statistic(layer.running_mean).copy_(wanted.mean)
-        _statistic(layer.running_var).copy_(wanted.variance)
+        field_side = known[index].towards(found, share)
+        put(layers[index], matched(own[index], known[index], field_side, layers[index].eps))
 
     # Layers are measured on what the adapted layers below them give, batch by batch; then all take the mean.
-    found, read = _measure(network, layers, field, adapt)
+    found, read = measure(network, layers, field, adapt)
     for index, moments in enumerate(found):
         adapt(index, moments)
     return read
@@ -141,8 +139,21 @@ def matched(own: Moments, source: Moments, field: Moments, eps: float) -> Moment
     return Moments(mean, ((own.variance + eps) * ratio - eps).clamp_min(0))
 
 
+def statistics(layers: Sequence[BatchNorm]) -> list[Moments]:
+    """Return the statistics in force."""
+    return [
+        Moments(_statistic(one.running_mean).clone(), _statistic(one.running_var).clone()) for one in layers
+    ]
+
+
+def put(layer: BatchNorm, wanted: Moments) -> None:
+    """Put statistics in force, in place."""
+    _statistic(layer.running_mean).copy_(wanted.mean)
+    _statistic(layer.running_var).copy_(wanted.variance)
+
+
 @torch.inference_mode()
-def _measure(
+def measure(
     network: Network,
     layers: Sequence[BatchNorm],
     batches: Batches,

@@ -109,7 +109,7 @@ def make(
     rng = np.random.default_rng(seed)
     files = [Sample(str(path.relative_to(folder)), 0, path) for path in image_files(folder)]
     field = _some(files, rng)
-    source = _source(parent, rng)
+    source = train_images(parent, seed)
     if len(field) < LEAST:
         raise InputError(f"{len(field)} images in {folder} are too few to adapt to", path=folder)
     network = features.place(network, device).eval()
@@ -211,8 +211,13 @@ def _some(images: list[Sample], rng: np.random.Generator) -> list[Sample]:
     return [images[index] for index in sorted(rng.permutation(len(images))[:IMAGES].tolist())]
 
 
-def _source(parent: Bundle, rng: np.random.Generator) -> list[Sample]:
-    """Return train images that are still what they were."""
+def train_images(parent: Bundle, seed: int) -> list[Sample]:
+    """Return train images that are still what they were, drawn where there are many.
+
+    Raises:
+        InputError: there are too few.
+    """
+    rng = np.random.default_rng(seed)
     root = parent.train_root if parent.has("train.json") else ""
     drawn = [file for file in parent.train_files() if file.part == "train"]
     drawn = [drawn[index] for index in sorted(rng.permutation(len(drawn))[:IMAGES].tolist())]
