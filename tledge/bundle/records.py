@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tledge.errors import BundleError
 
-Record = TypeVar("Record", bound="Row | EvalImage | TrainFile")
+Record = TypeVar("Record", bound="Row | EvalImage | TrainFile | Suspect")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,21 @@ class TrainFile:
     part: str
 
 
+@dataclass(frozen=True)
+class Suspect:
+    """A training image whose label may be wrong, by probes that had not seen it.
+
+    `path` and `label` are as in `train.json`; `suggested` is the class that it looks like. `given` and
+    `probability` (0 to 1) are the probabilities of the two.
+    """
+
+    path: str
+    label: int
+    given: float
+    suggested: int
+    probability: float
+
+
 def encode(records: list[Any], **head: Any) -> bytes:
     """Return a JSON document `{**head, "rows": [...]}` with one record a line, so that diffs can be read."""
     lines = ",\n".join(
@@ -102,7 +117,7 @@ _ALLOWED: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check(record: Row | EvalImage | TrainFile) -> None:
+def _check(record: Row | EvalImage | TrainFile | Suspect) -> None:
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if type(value) not in _ALLOWED[str(field.type)]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tledge.bundle import records
 from tledge.bundle.files import explain, explained, sha256_bytes, sha256_file
 from tledge.bundle.manifest import Entry, Manifest
-from tledge.bundle.records import EvalImage, Row, TrainFile
+from tledge.bundle.records import EvalImage, Row, Suspect, TrainFile
 from tledge.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -156,6 +156,11 @@ class Bundle:
         return (
             records.decode(TrainFile, self.read("train.json"), "train.json") if self.has("train.json") else ()
         )
+
+    def suspects(self) -> tuple[Suspect, ...]:
+        """Return the training images whose labels may be wrong, the most suspected first."""
+        name = "suspects.json"
+        return records.decode(Suspect, self.read(name), name) if self.has(name) else ()
 
     @property
     def train_root(self) -> str:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=FilePath)
 @click.option("--verify", is_flag=True, help="Hash every file and compare.")
 @click.option("--layers", is_flag=True, help="Show each layer's precision, range and noise; engines' types.")
-def command(output: Output, bundle: Path, verify: bool, layers: bool) -> None:
+@click.option("--suspects", is_flag=True, help="Show the training images whose labels may be wrong.")
+def command(output: Output, bundle: Path, verify: bool, layers: bool, suspects: bool) -> None:
     """Show what BUNDLE holds: files, settings, ledger. --verify checks every hash (exit 6 if one differs)."""
     opened = Bundle.open(bundle)
     problems = opened.problems() if verify else ()
@@ -35,6 +36,9 @@ def command(output: Output, bundle: Path, verify: bool, layers: bool) -> None:
         )
     if layers:
         output.show(*_layers(opened))
+        return
+    if suspects:
+        output.show(*_suspects(opened))
         return
     document = {
         "bundle": str(bundle),
@@ -88,6 +92,44 @@ def _table(layers: Sequence[LayerView]) -> str:
             for layer in layers
         ],
     )
+
+
+def _suspects(bundle: Bundle) -> tuple[dict[str, Any], str]:
+    found, labels = bundle.suspects(), bundle.labels
+    if not bundle.has("suspects.json"):
+        raise BundleError(
+            f"nobody looked for wrong labels when {bundle.path} was made",
+            hint="`tledge finetune` does, with a pretrained network or one of --from; not with --qat.",
+            path=bundle.path,
+        )
+    document = {
+        "bundle": str(bundle.path),
+        "root": bundle.train_root,
+        "images": len(bundle.train_files()),
+        "suspects": [
+            {
+                "file": one.path,
+                "label": labels[one.label],
+                "given": one.given,
+                "suggested": labels[one.suggested],
+                "probability": one.probability,
+            }
+            for one in found
+        ],
+    }
+    rows = [
+        (
+            one.path,
+            labels[one.label],
+            f"{100 * one.given:.1f}",
+            labels[one.suggested],
+            f"{100 * one.probability:.1f}",
+        )
+        for one in found
+    ]
+    table = columns(("file", "labelled", "%", "looks like", "%"), rows)
+    head = f"{len(found)} of {document['images']} labels may be wrong; the files are in {bundle.train_root}"
+    return document, f"{head}\n\n{table}" if found else head
 
 
 def _text(bundle: Bundle, *, verified: bool) -> str:

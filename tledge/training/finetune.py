@@ -19,7 +19,7 @@ from tledge.evaluation.temperature import fit
 from tledge.models import Network, adapted, create, load, resized
 from tledge.preprocess import Spec, preprocessor
 from tledge.progress import Progress
-from tledge.training import contents, features, qat, scores, start
+from tledge.training import contents, features, qat, scores, start, suspects
 from tledge.training.average import best_mixture
 from tledge.training.device import Device, choose, threads
 from tledge.training.images import Images
@@ -180,6 +180,8 @@ class Job:
             self.writer.put(probabilities.NAME, known.encode())
         for one in scored:
             stage.put(self.writer, one)
+        if "suspects" in chosen:
+            suspects.put(self.writer, self.bundle, chosen.pop("suspects"))
         resolved = dataclasses.asdict(self.settings) | {"chosen": chosen}
         made = self.writer.commit(
             STAGE,

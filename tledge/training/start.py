@@ -16,7 +16,7 @@ from tledge.evaluation.temperature import fit
 from tledge.models import Network, is_scratch
 from tledge.models.create import rebuild
 from tledge.models.network import measure_features
-from tledge.training import checkpoint, features, probe
+from tledge.training import checkpoint, features, probe, suspects
 from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
@@ -76,6 +76,8 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         "flip": flip,
         "bf16": material.device.bf16,
     }
+    if not scratch:  # the features of a network that has learnt nothing tell no class from another
+        chosen["suspects"] = suspected(material, tune_views[0], train_views[0], classes, head.strength)
     if settings.method == "probe":
         # The body has seen none of the images, so the few weights of the head may see all of them: what is
         # chosen on tune later, of INT8, is about the body.
@@ -106,6 +108,20 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         )
     mixable = settings.head == "linear" and recipe.batch_norm == "frozen" and not scratch
     return Start(network, recipe, mixable, chosen)
+
+
+def suspected(
+    material: Material, tune: features.Floats, train: features.Floats, classes: int, strength: float
+) -> list[dict[str, Any]]:
+    """Return the images whose labels may be wrong, in plain words, and say how many there are."""
+    both = np.concatenate([material.tune_labels, material.train_labels])
+    order = [*material.tune_on, *material.train_on]
+    found = suspects.find(np.concatenate([tune, train]), both, classes, strength)
+    if found:
+        material.progress.note(
+            f"{len(found)} of {len(both)} labels may be wrong: `tledge inspect B --suspects` lists them"
+        )
+    return [dataclasses.asdict(dataclasses.replace(one, index=order[one.index])) for one in found]
 
 
 def symmetric(train_views: list[features.Floats], tune_views: list[features.Floats]) -> bool:
