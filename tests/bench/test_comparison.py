@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tledge.bench import comparison
+from tledge.bench import comparison, table
 from tledge.bench.load import Recording
 from tledge.errors import InputError
 
@@ -91,10 +91,35 @@ def test_an_earlier_result_widens_the_interval_by_its_own():
 
     (found,) = comparison.against([document(6.0, 1.1)], [document(3.0, 1.1)], Path("x/old.json"))
     assert found["to"] == "fp32@onnxruntime, 1 threads (old.json)"
+    assert found["machine"] is None, "neither says how fast the machine was"
     p50 = found["latency"]["p50"]
     assert p50["ratio"] == 2
     assert p50["high"] == pytest.approx(2 * 1.1 ** np.sqrt(2))
     assert p50["low"] == pytest.approx(2 / 1.1 ** np.sqrt(2))
+
+
+def test_an_earlier_result_says_how_fast_the_machine_was_then():
+    def document(milliseconds: float, blocks: int, threads: int = 1) -> dict:
+        figures = dict.fromkeys(comparison.FIGURES, 3.0)
+        look = {"blocks": blocks, "p50": milliseconds}
+        return {
+            "variant": "fp32",
+            "backend": "onnxruntime",
+            "threads": threads,
+            "images_per_query": 1,
+            "latency_ms": figures,
+            "latency_interval_ms": {name: {"low": 2.9, "high": 3.1} for name in figures},
+            "environment": {"noise": {"before": look, "after": look | {"p50": 1.5 * milliseconds}}},
+        }
+
+    now, then = document(2.4, 20), document(2.0, 20)
+    (found,) = comparison.against([now], [then], Path("old.json"))
+    assert found["machine"] == pytest.approx(1.2)
+    assert "; plain work took 1.200 of its time then" in table._ratios([found])
+    (found,) = comparison.against([document(4.8, 40)], [then], Path("old.json"))
+    assert found["machine"] == pytest.approx(1.2), "it is the same work, in pieces of another size"
+    (found,) = comparison.against([document(2.4, 20, threads=2)], [then], Path("old.json"))
+    assert found["machine"] is None
 
 
 def test_a_result_whose_latencies_make_no_sense_is_no_result(tmp_path):

@@ -127,6 +127,22 @@ def test_each_kind_of_failure_has_its_exit_code(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("finetune", "interrupted; the same command with --resume goes on"),
+        ("predict", "interrupted"),
+    ],
+)
+def test_who_is_interrupted_is_told_how_to_go_on_if_that_can_be(
+    name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded(failing(KeyboardInterrupt()), [name]) == 130
+    assert capsys.readouterr().err.strip() == f"tledge: {said}"
+    options = {name for one in cli.get_command(None, name).params for name in one.opts}  # type: ignore[arg-type,union-attr]
+    assert ("--resume" in said) == ("--resume" in options)
+
+
 def test_a_fault_of_ours_is_called_one_and_vv_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(failing(ZeroDivisionError("oops")), ["inspect"]) == 1
     assert "a fault of tledge: ZeroDivisionError" in capsys.readouterr().err

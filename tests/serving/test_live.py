@@ -53,7 +53,7 @@ def test_a_dropped_image_is_labelled(tmp_path: Path, width: int, scheme: str) ->
         assert "onnxruntime" in shown(tab, "model")
         tab.value(DROP % (base64.b64encode(image()).decode(), HOSTILE))
         assert shown(tab, "label") in bundles.LABELS
-        assert "answer" in shown(tab, "times")
+        assert "infer" in shown(tab, "times")
         assert tab.value("document.querySelectorAll('#top li').length") == len(bundles.LABELS)
         assert tab.value("document.title") == "tledge"
         assert tab.value("document.documentElement.scrollWidth <= innerWidth")

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,19 @@ def test_an_image_is_labelled(port: int) -> None:
         "rejected",
     }
     assert ask(port, b"", "/health", method="GET")[0] == 200
+
+
+def test_an_answer_says_where_its_time_went(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    began = time.perf_counter()
+    connection.request("POST", "/predict", image(), {"Authorization": "Bearer secret"})
+    timing = connection.getresponse().getheader("Server-Timing") or ""
+    took = 1000 * (time.perf_counter() - began)
+    stages = {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", timing)}
+    assert list(stages) == ["receive", "decode", "infer", "wait"]
+    assert stages["decode"] > 0 < stages["infer"]
+    assert sum(stages.values()) <= took
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def ratios(recordings: Sequence[Recording], names: Sequence[str], seed: int = 0)
             | _interval(second[figure] / first[figure])
             for figure in FIGURES
         }
-        found.append({"of": name, "to": names[0], "interleaved": True, "latency": latency})
+        found.append({"of": name, "to": names[0], "interleaved": True, "machine": None, "latency": latency})
     return found
 
 
@@ -165,7 +165,7 @@ def against(
     """Return each run as a share of its namesake of an earlier result, else of its first that is alike.
 
     The two were not interleaved: the intervals hold what varied within each run, not what changed on the
-    machine between them.
+    machine between them. `machine` is what plain work took now, as a share of what it took then.
     """
     found = []
     for run in runs:
@@ -174,8 +174,28 @@ def against(
         if other is not None:
             latency = {figure: _quotient(run, other, figure) for figure in FIGURES}
             to = f"{name(other)} ({path.name})"
-            found.append({"of": name(run), "to": to, "interleaved": False, "latency": latency})
+            machine = _machine(run, other)
+            found.append(
+                {"of": name(run), "to": to, "interleaved": False, "machine": machine, "latency": latency}
+            )
     return found
+
+
+def _machine(run: dict[str, Any], other: dict[str, Any]) -> float | None:
+    """Return how long the noise test's work took as a share of the other run; None if that is unknown."""
+    if run["threads"] != other["threads"]:
+        return None
+    try:
+        now, then = (block_ms(one["environment"]["noise"]) for one in (run, other))
+        return now / then
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None  # an older result, or one that somebody changed: nothing else depends on it
+
+
+def block_ms(noise: dict[str, Any]) -> float:
+    """Return how long a block of the noise test's work took before and after a run on average, in ms."""
+    looks = [noise["before"], noise["after"]]
+    return sum(float(look["p50"]) / int(look["blocks"]) for look in looks) / len(looks)
 
 
 def _quotient(run: dict[str, Any], other: dict[str, Any], figure: str) -> dict[str, float]:

@@ -100,9 +100,13 @@ def _ratios(ratios: Sequence[dict[str, Any]]) -> str:
             f"{name} {found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
             for name, found in ((name, ratio["latency"][name]) for name in COMPARED)
         ]
-        taken = "" if ratio["interleaved"] else ", not in one run"
+        taken = "" if ratio["interleaved"] else ", not in one run" + _machine(ratio["machine"])
         lines += [f"{ratio['of']} against {ratio['to']}{taken}:", "  " + ", ".join(cells)]
     return "\n".join(["latency as a share, with 95 % intervals", *lines])
+
+
+def _machine(share: float | None) -> str:
+    return "" if share is None else f"; plain work took {share:.3f} of its time then"
 
 
 def _grid(result: dict[str, Any]) -> str:

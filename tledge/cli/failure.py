@@ -14,6 +14,11 @@ import click
 from tledge.errors import MachineError, TledgeError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
+# What takes long enough to be worth going on with; the others begin anew.
+GOES_ON = {
+    "finetune": "; the same command with --resume goes on",
+    "build-engine": "; engines that were finished are kept, and the same command builds the others",
+}
 
 
 class Terminated(BaseException):
@@ -34,10 +39,10 @@ def guarded(command: click.Command, words: list[str]) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except (click.Abort, KeyboardInterrupt):
-        print("tledge: interrupted; the same command with --resume goes on, where it can", file=sys.stderr)
+        print(f"tledge: interrupted{_next_step(words)}", file=sys.stderr)
         return INTERRUPTED
     except Terminated:
-        print("tledge: terminated", file=sys.stderr)
+        print(f"tledge: terminated{_next_step(words)}", file=sys.stderr)
         return TERMINATED
     except Exception as error:
         if traced:
@@ -45,6 +50,11 @@ def guarded(command: click.Command, words: list[str]) -> int:
         known = as_known(error)
         say(known, as_json=as_json)
         return known.exit_code
+
+
+def _next_step(words: list[str]) -> str:
+    """Return how to go on with the command that was stopped, or ""."""
+    return GOES_ON.get(words[0], "") if words else ""
 
 
 def as_known(error: Exception) -> TledgeError:

@@ -61,6 +61,7 @@ def command(
     model = load(bundle, backend=backend, variant=variant, threads=max(1, cores // workers))
     for note in model.notes:
         output.progress.note(note)
+    output.progress.note(f"{model.variant} on {model.backend}, {workers} at once; a browser shows a page")
     limits = Limits(queue=queue, workers=workers)
     app = application(model, token=token or None, limits=limits)
     # uvicorn stops listening on SIGTERM or Ctrl-C, finishes what it took, and raises the signal again.

@@ -24,7 +24,7 @@ from tledge.errors import InputError
 from tledge.runtime import Model, Prediction
 from tledge.serving import bodies, live
 from tledge.serving.admission import check
-from tledge.serving.batches import Batcher
+from tledge.serving.batches import Batcher, Inferred
 from tledge.serving.hosts import is_loopback
 from tledge.serving.limits import Limits, Refused
 from tledge.serving.metrics import CONTENT_TYPE, Metrics
@@ -35,13 +35,17 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
     """Return the ASGI application of one model. With a `token` every request must bear it."""
     bounds = limits or Limits()
 
-    def prepare(data: bytes) -> NDArray[Any]:
+    def prepare(data: bytes) -> tuple[NDArray[Any], float]:
+        began = time.perf_counter()
         check(data, bounds)
-        return model.preprocess(data)
+        return model.preprocess(data), time.perf_counter() - began
 
-    def predict_all(tensors: Sequence[NDArray[Any]]) -> list[Prediction]:
+    def predict_all(tensors: Sequence[NDArray[Any]]) -> list[Inferred]:
+        began = time.perf_counter()
         together = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
-        return model.answers(model.logits(together), [b""] * len(tensors))
+        answers = model.answers(model.logits(together), [b""] * len(tensors))
+        took = time.perf_counter() - began
+        return [(answer, took) for answer in answers]
 
     # Images are decoded beside the inference of those before them; few at once, since one can take 150 MB.
     decoders = ThreadPoolExecutor(bounds.workers, "decode")
@@ -64,12 +68,14 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
             metrics.count(status, time.perf_counter() - started)
         return response
 
-    async def labelled(data: bytes) -> Prediction:
+    async def labelled(data: bytes) -> tuple[Prediction, float, float]:
+        """Return the answer, and the seconds that decoding and inference took."""
         try:
-            tensor = await asyncio.get_running_loop().run_in_executor(decoders, prepare, data)
+            tensor, decoding = await asyncio.get_running_loop().run_in_executor(decoders, prepare, data)
         except InputError as error:
-            return Prediction("", None, None, None, (), error.message)
-        return await batcher.answer(tensor)
+            return Prediction("", None, None, None, (), error.message), 0.0, 0.0
+        answer, inference = await batcher.answer(tensor)
+        return answer, decoding, inference
 
     async def answered(request: Request) -> Response:
         nonlocal inside
@@ -83,7 +89,9 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
             received = time.perf_counter()
             waiting = asyncio.gather(*(labelled(upload.data) for upload in sent))
             try:
-                answers = await asyncio.wait_for(waiting, bounds.whole)
+                answers, decoding, inference = zip(
+                    *await asyncio.wait_for(waiting, bounds.whole), strict=True
+                )
             except asyncio.TimeoutError:
                 raise Refused(504, "busy", f"no answer within {bounds.whole:g} s") from None
         finally:
@@ -96,8 +104,9 @@ def application(model: Model, *, token: str | None = None, limits: Limits | None
             "variant": model.variant,
             "backend": model.backend,
         }
-        # W3C Server Timing, in milliseconds; answer: waiting for others, decoding and inference.
-        stages = {"receive": received - begun, "answer": time.perf_counter() - received}
+        # W3C Server Timing, in milliseconds; of a form, what took longest. The rest is waiting for others.
+        stages = {"receive": received - begun, "decode": max(decoding), "infer": max(inference)}
+        stages["wait"] = max(0.0, time.perf_counter() - begun - sum(stages.values()))
         timing = ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())
         return JSONResponse(document, headers={"Server-Timing": timing})
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tledge.runtime import Prediction
 
 Tensor: TypeAlias = NDArray[Any]
-Answer: TypeAlias = "asyncio.Future[Prediction]"
+Inferred: TypeAlias = tuple[Prediction, float]  # an answer, and the seconds that its inference took
+Answer: TypeAlias = "asyncio.Future[Inferred]"
 
 
 class Batcher:
@@ -22,7 +23,7 @@ class Batcher:
 
     def __init__(
         self,
-        predict: Callable[[Sequence[Tensor]], Sequence[Prediction]],
+        predict: Callable[[Sequence[Tensor]], Sequence[Inferred]],
         *,
         workers: int,
         most: int,
@@ -32,7 +33,7 @@ class Batcher:
         self._predict, self._workers, self._most, self._wait = predict, workers, most, wait
         self._queue: asyncio.Queue[tuple[Tensor, Answer]] = asyncio.Queue()
 
-    async def answer(self, tensor: Tensor) -> Prediction:
+    async def answer(self, tensor: Tensor) -> Inferred:
         """Return the answer for one image's tensor; whoever is cancelled while waiting costs no inference."""
         future: Answer = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((tensor, future))

@@ -34,7 +34,9 @@ async def read(request: Request, bounds: Limits) -> list[Upload]:
     Raises:
         Refused: 400 (empty, stopped half-way, not the form it says), 408 (too slow), 413 (too large).
     """
-    large = Refused(413, "input", f"the body is larger than {bounds.body} bytes", "Send less at once.")
+    large = Refused(
+        413, "input", f"the body is larger than {bounds.body / 2**20:g} MiB", "Send less at once."
+    )
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > bounds.body:
         raise large
