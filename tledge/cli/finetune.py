@@ -28,6 +28,9 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), help="sgd has Nesterov's momentum of 0.9.")
 @click.option("--lr", type=float, help="Learning rate of the head.")
+@click.option(
+    "--logit-adjust", type=float, help="How far rare classes count as common ones: 0 to 1; default: by sizes."
+)
 @click.option("--image-size", type=int, help="Side of the input, pixels; default: the backbone's own.")
 @click.option(
     "--decode",

@@ -34,9 +34,9 @@ class Audit:
     alike (at most `likeness.MOST`, the exact ones not repeated); `across` the pairs (name, name) of exact
     duplicates in two splits, that in train first; `conflicting` the groups of exact duplicates under
     different classes; `few` (split, class, images); `imbalance` the largest class of train to its smallest;
-    `modes` and `kinds` count images; `sides` are the least, median and greatest shorter side; `small` and
-    `long` name images of odd size; `rotated` counts those that EXIF turns or mirrors; `sha256` gives each
-    readable file's hash.
+    `modes` and `kinds` count images; `sides` are the least, median and greatest shorter side; a tenth of the
+    images is `elongation` times as long as short, or more; `small` and `long` name images of odd size;
+    `rotated` counts those that EXIF turns or mirrors; `sha256` gives each readable file's hash.
     """
 
     counts: Mapping[str, Mapping[str, int]]
@@ -51,6 +51,7 @@ class Audit:
     modes: Mapping[str, int] = field(default_factory=dict)
     kinds: Mapping[str, int] = field(default_factory=dict)
     sides: tuple[int, int, int] = (0, 0, 0)
+    elongation: float = 1.0
     small: tuple[str, ...] = ()
     long: tuple[str, ...] = ()
     rotated: int = 0
@@ -118,6 +119,7 @@ def audit(
     groups = _same_bytes(good)
     pairs = _near(good) if near else ()
     sides = sorted(min(fact.size) for _, fact in good) or [0]
+    ratios = sorted(max(fact.size) / min(fact.size) for _, fact in good) or [1.0]
     train = [count for count in dataset.counts("train") if count]
     return Audit(
         counts={
@@ -143,6 +145,7 @@ def audit(
         modes=dict(Counter(fact.mode for _, fact in good).most_common()),
         kinds=dict(Counter(fact.kind for _, fact in good).most_common()),
         sides=(sides[0], sides[len(sides) // 2], sides[-1]),
+        elongation=ratios[9 * (len(ratios) - 1) // 10],
         small=tuple(sample.name for sample, fact in good if min(fact.size) < SMALL_SIDE),
         long=tuple(sample.name for sample, fact in good if max(fact.size) > LONG * min(fact.size)),
         rotated=sum(fact.orientation != 1 for _, fact in good),

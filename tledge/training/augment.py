@@ -26,12 +26,14 @@ class Augmentation:
         flip: whether images are mirrored left to right half of the time.
         operations: how many operations of RandAugment an image gets.
         magnitude: their strength, 0 to 1.
+        squash: whether the spec shows the whole image whatever its shape; crops then vary about that shape.
     """
 
     min_area: float
     flip: bool
     operations: int
     magnitude: float
+    squash: bool = False
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -42,7 +44,8 @@ def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 def view(image: Pixels, side: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> Pixels:
     """Return a random view, uint8 of `side` (height, width) x 3, of `image`, uint8 H x W x 3."""
     picture = Image.fromarray(image)
-    box = random_crop(picture.size, how.min_area, rng)
+    shape = picture.width / picture.height if how.squash else 1.0
+    box = random_crop(picture.size, how.min_area, rng, shape)
     picture = picture.resize((side[1], side[0]), Image.Resampling.BILINEAR, box=box)
     if how.flip and rng.random() < 0.5:
         picture = ImageOps.mirror(picture)
@@ -53,25 +56,25 @@ def view(image: Pixels, side: tuple[int, int], how: Augmentation, rng: np.random
 
 
 def random_crop(
-    size: tuple[int, int], min_area: float, rng: np.random.Generator
+    size: tuple[int, int], min_area: float, rng: np.random.Generator, shape: float = 1.0
 ) -> tuple[float, float, float, float]:
     """Return a box (left, top, right, bottom) of random area and shape in an image of `size` (width, height).
 
-    Szegedy et al. (2015): area uniform in [min_area, 1], aspect ratio log-uniform in [3/4, 4/3], ten tries,
-    then the largest square in the middle. In floats: the resampler takes parts of pixels, which matters where
-    an image has eight of them.
+    Szegedy et al. (2015): area uniform in [min_area, 1], aspect ratio log-uniform in [3/4, 4/3] times `shape`
+    (width to height), ten tries, then the largest box of that shape in the middle. In floats: the resampler
+    takes parts of pixels, which matters where an image has eight of them.
     """
     width, height = size
     for _ in range(10):
         area = width * height * rng.uniform(min_area, 1)
-        ratio = math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
+        ratio = shape * math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
         w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if w <= width and h <= height:
             left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
             return left, top, left + w, top + h
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+    w, h = min(width, height * shape), min(height, width / shape)
+    left, top = (width - w) / 2, (height - h) / 2
+    return left, top, left + w, top + h
 
 
 def _mean_colour(picture: Any) -> tuple[int, ...]:

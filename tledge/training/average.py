@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tledge.models import Network
@@ -18,8 +20,12 @@ def best_mixture(
     network: Network,
     before: dict[str, Tensor],
     material: Material,
+    weights: NDArray[np.float64],
 ) -> float:
-    """Mix `network`, fine-tuned, with its weights `before` as is best on tune; return its own share."""
+    """Mix `network`, fine-tuned, with its weights `before` as is best on tune; return its own share.
+
+    `weights` are those of the tune images, see `balance.weights`.
+    """
     after = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
     def mixed(share: float) -> dict[str, Tensor]:
@@ -34,8 +40,8 @@ def best_mixture(
         network.load_state_dict(mixed(share))
         title = f"choosing: {share:.0%} fine-tuned"
         (logits,) = features.over(network.eval(), material, material.tune_on, title=title)
-        losses.append(tempered_losses(logits, material.tune_labels).tolist())
-        answers.append(top1(logits, material.tune_labels))
+        losses.append(tempered_losses(logits, material.tune_labels, weights).tolist())
+        answers.append(top1(logits, material.tune_labels, weights))
     least = min(range(len(SHARES)), key=lambda index: sum(losses[index]))
     best = next(
         share

@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 TEMPERATURES = np.geomspace(0.5, 5, 41)
 
 
-def tempered_losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return each image's cross-entropy in nats, of logits N x classes, at the temperature best for all."""
+def tempered_losses(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return each image's cross-entropy in nats, of logits N x classes, at the temperature best for all.
+
+    With `weights`, N, an image's loss is multiplied by its own (see `balance.weights`).
+    """
     scaled = logits[None].astype(np.float64) / TEMPERATURES[:, None, None]
     scaled -= scaled.max(axis=2, keepdims=True)
     right = np.take_along_axis(scaled, labels[None, :, None], axis=2)[..., 0]
     losses: NDArray[np.float64] = np.log(np.exp(scaled).sum(axis=2)) - right
+    if weights is not None:
+        losses *= weights
     best: NDArray[np.float64] = losses[losses.mean(axis=1).argmin()]
     return best
 
@@ -36,9 +43,15 @@ def worse(losses: list[float], than: list[float]) -> float:
     return float(differences.mean()) / error if error > 0 else float(np.sign(differences.mean()))
 
 
-def top1(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the percentage of answers that are right."""
-    return float(100 * (logits.argmax(axis=1) == labels).mean()) if len(labels) else float("nan")
+def top1(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64] | None = None
+) -> float:
+    """Return the percentage of answers that are right, each image counting as much as its weight."""
+    return (
+        float(100 * np.average(logits.argmax(axis=1) == labels, weights=weights))
+        if len(labels)
+        else float("nan")
+    )
 
 
 def clearly_worse(losses: list[float], top1: float, than: list[float], other_top1: float) -> bool:

@@ -20,13 +20,18 @@ from tledge.training.settings import FinetuneSettings
 
 @dataclass(frozen=True)
 class Found:
-    """The data set without what cannot be used, in parts; `sha256` gives each file's hash by sample name."""
+    """The data set without what cannot be used, in parts.
+
+    `sha256` gives each file's hash by sample name; a tenth of the images is `elongation` times as long as
+    short, or more.
+    """
 
     dataset: Dataset
     train: tuple[Sample, ...]
     tune: tuple[Sample, ...]
     scoring: tuple[Sample, ...]
     sha256: Mapping[str, str]
+    elongation: float = 1.0
 
     def train_files(self) -> list[TrainFile]:
         """Return the images to train on, then those to choose on, as a bundle remembers them."""
@@ -78,7 +83,7 @@ def examine(dataset: Dataset, settings: FinetuneSettings, progress: Progress) ->
         f"{len(kept.classes)} classes, {len(parts.train)} to train on, {len(parts.tune)} to choose on, "
         f"{len(parts.scoring)} ({parts.scoring_name}) to score on"
     )
-    return Found(kept, parts.train, parts.tune, parts.scoring, report.sha256)
+    return Found(kept, parts.train, parts.tune, parts.scoring, report.sha256, report.elongation)
 
 
 def at_most(dataset: Dataset, settings: FinetuneSettings) -> Dataset:

@@ -19,7 +19,7 @@ from tledge.evaluation.temperature import fit
 from tledge.models import Network, adapted, create, load, resized
 from tledge.preprocess import Spec, preprocessor
 from tledge.progress import Progress
-from tledge.training import contents, features, qat, scores, start, suspects
+from tledge.training import balance, contents, features, geometry, qat, scores, start, suspects
 from tledge.training.average import best_mixture
 from tledge.training.device import Device, choose, threads
 from tledge.training.images import Images
@@ -72,6 +72,7 @@ def finetune(
         found = contents.examine(dataset, settings, progress)
         if found.dataset.classes != dataset.classes:
             begun = network_of(settings, found.dataset.classes)
+        begun = geometry.fitted(begun, found, settings, device, progress)
         bundle = Bundle.create(out, force=force)
     with bundle.writing() as writer:
         if found is not None and begun is not None:
@@ -166,7 +167,12 @@ class Job:
             network.load_state_dict(best)
             chosen["history"] = history
             if stored.mixable and material.tune_on:
-                chosen["mixture"] = best_mixture(network, before, material)
+                chosen["mixture"] = best_mixture(
+                    network,
+                    before,
+                    material,
+                    balance.weights(material.tune_labels, stored.recipe.logit_adjust),
+                )
             chosen["temperature"] = temperature_of(network, material)
         return network.cpu().eval(), chosen
 

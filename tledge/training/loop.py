@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tledge.errors import UsageError
 from tledge.models import Network
 from tledge.progress import Progress
-from tledge.training import checkpoint, features
+from tledge.training import balance, checkpoint, features
 from tledge.training.augment import Augmentation, generator, view
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import clearly_worse, tempered_losses, top1
@@ -37,6 +37,7 @@ class Recipe:
         size: height and width of the training views.
         batch_norm: "frozen" (the statistics of the pretraining) or "batch".
         seed: of order, views and dropout; with the epoch and the index it determines all of them.
+        logit_adjust: strength of what balances classes of different sizes (`balance.shifts`), 0 for none.
     """
 
     epochs: int
@@ -52,6 +53,7 @@ class Recipe:
     patience: int
     seed: int
     optimizer: str = "adamw"
+    logit_adjust: float = 0.0
 
 
 @dataclass
@@ -67,8 +69,8 @@ class State:
 
     @property
     def answers(self) -> list[float]:
-        """Return the percentage of tune images that each epoch got right."""
-        return [entry["tune_top1"] for entry in self.history if "tune_top1" in entry]
+        """Return the percentage of tune images that each epoch got right, weighted as choices are."""
+        return [entry["tune_balanced"] for entry in self.history if "tune_balanced" in entry]
 
 
 def train(
@@ -92,6 +94,7 @@ def train(
         restore(state, stored)
         material.progress.note(f"going on after epoch {len(state.history)} of {recipe.epochs}")
     quiet = dataclasses.replace(material, progress=Progress.silent())
+    weights = balance.weights(material.tune_labels, recipe.logit_adjust)
     while len(state.history) < recipe.epochs and not stalled(
         state.tune_losses, state.answers, recipe.patience
     ):
@@ -99,8 +102,12 @@ def train(
         entry: dict[str, float] = {"epoch": epoch, "loss": run_epoch(state, material, recipe, epoch, teacher)}
         if material.tune_on:
             (logits,) = features.over(state.averaged.eval(), quiet, material.tune_on, title="scoring on tune")
-            losses = tempered_losses(logits, material.tune_labels)
-            entry |= {"tune_loss": float(losses.mean()), "tune_top1": top1(logits, material.tune_labels)}
+            losses = tempered_losses(logits, material.tune_labels, weights)
+            entry |= {
+                "tune_loss": float(losses.mean()),
+                "tune_top1": top1(logits, material.tune_labels),
+                "tune_balanced": top1(logits, material.tune_labels, weights),
+            }
             state.tune_losses.append(losses.tolist())
         state.history.append(entry)
         if best_epoch(state.tune_losses, state.answers) in (None, epoch):
@@ -161,6 +168,10 @@ def run_epoch(
     _mode(state.network, recipe.batch_norm)
 
     images, device, prepare = material.images, material.device, material.prepare
+    classes = state.network.linear.out_features
+    shifts = torch.from_numpy(balance.shifts(material.train_labels, classes, recipe.logit_adjust)).to(
+        device.torch
+    )
 
     def make(index: int) -> NDArray[np.uint8]:
         return view(
@@ -179,7 +190,9 @@ def run_epoch(
             y = torch.from_numpy(images.labels[indices]).to(device.torch)
             with device.autocast():
                 logits = state.network(x)
-            loss = nn.functional.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+            loss = nn.functional.cross_entropy(
+                logits.float() + shifts, y, label_smoothing=recipe.label_smoothing
+            )
             if teacher is not None:
                 loss = (loss + _divergence(teacher, x, logits, device)) / 2
             value = loss.item()

@@ -131,7 +131,8 @@ def trained(
 
 
 def _training(source: Bundle, material: Material, settings: FinetuneSettings) -> Training:
-    known = source.settings.get("finetune", {}).get("chosen", {}).get("recipe", {}).get("augmentation")
+    recipe = source.settings.get("finetune", {}).get("chosen", {}).get("recipe", {})
+    known = recipe.get("augmentation")
     how = (
         Augmentation(**known) if known else Augmentation(MILD, False, settings.operations, settings.magnitude)
     )
@@ -149,6 +150,7 @@ def _training(source: Bundle, material: Material, settings: FinetuneSettings) ->
         patience=settings.patience,
         seed=settings.seed,
         optimizer=settings.optimizer,
+        logit_adjust=recipe.get("logit_adjust", 0.0),
     )
 
 

@@ -39,6 +39,7 @@ class FinetuneSettings:
     lowest_rate: float = 0.1  # the first layers see edges and colours in every data set: they move least
     warmup: float = 0.1  # share of the steps; Adam's second moments are noise before
     label_smoothing: float = 0.1  # Szegedy et al. (2016); keeps logits small, which INT8 likes
+    logit_adjust: float | None = None  # 1 where the largest class is 5 times the smallest, else 0
     operations: int = 1  # RandAugment with one mild operation an image: small sets need crops more
     magnitude: float = 0.5  # half of the paper's full strength
     patience: int = 4  # epochs without a gain on tune; a cosine schedule gains most at its end
@@ -74,6 +75,8 @@ class FinetuneSettings:
                 raise UsageError(f"{name} is {value}", hint=f"It is {least} or more.")
         if self.qat:
             self._check_qat()
+        if self.logit_adjust is not None and not 0 <= self.logit_adjust <= 2:
+            raise UsageError(f"logit_adjust is {self.logit_adjust}", hint="It is 0 (none) to 2; 1 balances.")
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
         if self.workers is not None and self.workers < 1:

@@ -16,7 +16,8 @@ from tledge.evaluation.temperature import fit
 from tledge.models import Network, is_scratch
 from tledge.models.create import rebuild
 from tledge.models.network import measure_features
-from tledge.training import checkpoint, features, probe, suspects
+from tledge.preprocess import Box
+from tledge.training import balance, checkpoint, features, probe, suspects
 from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
@@ -69,12 +70,14 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     )
     head = probe.fit(train_views if flip else train_views[:1], labels, tune_views, tune_labels, classes)
     plain = head.logits(tune_views[0])
+    adjust = balance.strength(labels, classes, settings.logit_adjust)
     chosen: dict[str, Any] = {
         "probe_strength": head.strength,
         "probe_tune_top1": round(top1(plain, tune_labels), 2) if tune_on else None,
         "temperature": round(fit(plain, tune_labels), 6) if tune_on else None,
         "flip": flip,
         "bf16": material.device.bf16,
+        "logit_adjust": adjust,
     }
     if not scratch:  # the features of a network that has learnt nothing tell no class from another
         chosen["suspects"] = suspected(material, tune_views[0], train_views[0], classes, head.strength)
@@ -84,10 +87,10 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         everything = np.concatenate([tune_labels, labels])
         seen = views if flip else views[:1]
         head = probe.fit(seen, everything, tune_views, tune_labels, classes, strength=head.strength)
-    area = MILDEST
+    area, squash = MILDEST, isinstance(material.prepare.spec.geometry, Box)
     if settings.method == "finetune" and tune_on:
         for area in (*AREAS, MILDEST):
-            how = Augmentation(area, False, settings.operations, settings.magnitude)
+            how = Augmentation(area, False, settings.operations, settings.magnitude, squash)
             (cropped,) = features.over(body, material, tune_on, title=f"crops down to {area:.0%}", how=how)
             if area == MILDEST or survives(plain, head.logits(cropped), tune_labels, CROP_MAY_LOSE):
                 break
@@ -95,9 +98,11 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     if settings.head == "linear" and not (scratch and settings.method == "finetune"):
         with torch.no_grad():
             network.linear.weight.copy_(torch.from_numpy(head.weight))
-            network.linear.bias.copy_(torch.from_numpy(head.bias))
-    how = Augmentation(area, flip, settings.operations, settings.magnitude)
-    recipe = _recipe(network, settings, len(labels), scratch, how)
+            # The loss adds the shifts: with them the network starts as the probe answers.
+            bias = head.bias - balance.shifts(labels, classes, adjust)
+            network.linear.bias.copy_(torch.from_numpy(bias))
+    how = Augmentation(area, flip, settings.operations, settings.magnitude, squash)
+    recipe = _recipe(network, settings, len(labels), scratch, how=how, adjust=adjust)
     chosen["recipe"] = dataclasses.asdict(recipe)
     material.progress.note(
         f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} labels"
@@ -143,7 +148,13 @@ def symmetric(train_views: list[features.Floats], tune_views: list[features.Floa
 
 
 def _recipe(
-    network: Network, settings: FinetuneSettings, images: int, scratch: bool, how: Augmentation
+    network: Network,
+    settings: FinetuneSettings,
+    images: int,
+    scratch: bool,
+    *,
+    how: Augmentation,
+    adjust: float,
 ) -> Recipe:
     fresh_head = settings.head != "linear"
     usual = RATES[settings.optimizer]
@@ -166,6 +177,7 @@ def _recipe(
         patience=settings.patience,
         seed=settings.seed,
         optimizer=settings.optimizer,
+        logit_adjust=adjust,
     )
 
 
