@@ -113,6 +113,8 @@ def test_auto_without_a_gpu_builds_both_and_says_so(tmp_path):
     assert "built, and not scored nor timed here" in said
     code, answer, _ = tledge(*words)
     assert (code, [engine["built"] for engine in answer["engines"]]) == (0, [False, False])
+    _, _, said = tledge("predict", made.path, "x.jpg")
+    assert said.count("not taken") == 1, "engines that lack the same are named in one line"
     code, answer, _ = tledge("predict", made.path, "x.jpg", "--backend", "tensorrt-rtx")
     assert (code, answer["error"]["kind"]) == (3, "environment")
 
@@ -136,6 +138,9 @@ def test_a_damaged_plan_is_told_of_and_rebuilt_and_nothing_else_is_lost(bundle, 
         Bundle.open(bundle).read(f"engines/{plan.name}")
     assert "--rebuild" in refused.value.hint
     assert tledge("evaluate", bundle, "--variant", "fp32", "--backend", "onnxruntime")[0] == 0
+    code, answer, _ = tledge(*words)
+    assert (code, answer["error"]["kind"]) == (6, "bundle")
+    assert "--rebuild" in answer["error"]["hint"]
     assert tledge(*words, "--rebuild")[0] == 0
     assert Bundle.open(bundle).problems() == ()
 

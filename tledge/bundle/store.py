@@ -113,6 +113,8 @@ class Bundle:
         entry = self._entry(name)
         path = self._locate(name)
         if name not in self._verified:
+            if self._size(name) is None:
+                raise damaged(self.path, name, "is missing")
             with explained(path):
                 digest = sha256_file(path)
             if digest != entry.sha256:

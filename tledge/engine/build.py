@@ -221,6 +221,7 @@ def _same(bundle: Bundle, wanted: EngineManifest) -> EngineManifest:
             hint="--rebuild replaces it.",
             path=bundle.path / there.plan_name,
         )
+    bundle.file(there.plan_name)  # hashed: what is damaged is not "there"
     return there
 
 

@@ -50,6 +50,9 @@ def library() -> ctypes.CDLL:
     """
     hint = "install tledge from its wheel, or build it here: pip install ."
     if not LIBRARY.is_file():
+        if (LIBRARY.parents[2] / "pyproject.toml").is_file():
+            # Python takes the source that lies beside a script before the package that was installed.
+            hint = "this is the source, not built: run elsewhere, or build it here: pip install -e ."
         raise MachineError("the compiled preprocessing kernels are missing", hint=hint, path=LIBRARY)
     try:
         kernels = ctypes.CDLL(str(LIBRARY))

@@ -128,9 +128,17 @@ def obstacle(bundle: Bundle, engine: EngineManifest) -> str:
 
 
 def passed_over(bundle: Bundle) -> tuple[str, ...]:
-    """Return, for each engine of the bundle that "auto" cannot take here, which and why."""
-    reasons = ((engine.name, obstacle(bundle, engine)) for engine in engines(bundle))
-    return tuple(f"the engine {name} is not taken: {reason}" for name, reason in reasons if reason)
+    """Return, for each reason for which "auto" takes no engines of the bundle here, which and why."""
+    reasons: dict[str, list[str]] = {}
+    for engine in engines(bundle):
+        reasons.setdefault(obstacle(bundle, engine), []).append(engine.name)
+    return tuple(
+        f"the engine {names[0]} is not taken: {reason}"
+        if len(names) == 1
+        else f"the engines {', '.join(names)} are not taken: {reason}"
+        for reason, names in reasons.items()
+        if reason
+    )
 
 
 def passed(bundle: Bundle, stage: str) -> bool:
