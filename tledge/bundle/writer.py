@@ -55,10 +55,16 @@ class Writer:
         if isinstance(data, Path):
             with explained(data):
                 data = data.read_bytes()
+        self._stage(name, data)
+        self._made[name] = self._files[name].sha256
+
+    def derive(self, name: str, data: bytes) -> None:
+        """Stage what only says in other words what the bundle holds: it has no lineage of its own."""
+        self._stage(name, data)
+
+    def _stage(self, name: str, data: bytes) -> None:
         write_flushed(self._pending / name, data)
-        digest = sha256_bytes(data)
-        self._files[name] = Entry(digest, len(data))
-        self._made[name] = digest
+        self._files[name] = Entry(sha256_bytes(data), len(data))
 
     def remove(self, name: str) -> None:
         """Stage the removal of the bundle's file `name`."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Hash every file and compare.")
 @click.option("--layers", is_flag=True, help="Show each layer's precision, range and noise; engines' types.")
 @click.option("--suspects", is_flag=True, help="Show the training images whose labels may be wrong.")
-def command(output: Output, bundle: Path, verify: bool, layers: bool, suspects: bool) -> None:
+@click.option("--card", is_flag=True, help="Print the model card, Markdown.")
+def command(output: Output, bundle: Path, verify: bool, layers: bool, suspects: bool, card: bool) -> None:
     """Show what BUNDLE holds: files, settings, ledger. --verify checks every hash (exit 6 if one differs)."""
     opened = Bundle.open(bundle)
     problems = opened.problems() if verify else ()
@@ -36,6 +37,12 @@ def command(output: Output, bundle: Path, verify: bool, layers: bool, suspects: 
         )
     if layers:
         output.show(*_layers(opened))
+        return
+    if card:
+        from tledge.evaluation.card import read
+
+        text = read(opened)
+        output.show({"bundle": str(bundle), "card": text}, text.rstrip("\n"))
         return
     if suspects:
         output.show(*_suspects(opened))

@@ -13,7 +13,7 @@ from tledge.engine.judge import Candidate, cannot_run, check_parents, fastest, j
 from tledge.engine.process import Outcome, build_apart
 from tledge.engine.settings import BuildSettings, capped_workspace, free_memory_mib
 from tledge.errors import BundleError, MachineError, UsageError, nearest
-from tledge.evaluation import stage
+from tledge.evaluation import card, stage
 from tledge.evaluation.images import EvalSet, of_bundle
 from tledge.progress import Progress
 from tledge.runtime.engine_manifest import EngineManifest, read_manifest
@@ -115,6 +115,7 @@ def build_engine(
             settings={"precision": precision, "max_drop": max_drop, **dataclasses.asdict(settings)},
             seconds=time.monotonic() - started,
         )
+        made = card.refresh(writer)
     for one in kept:
         _tell(one.manifest, one.outcome, progress)
     rows = tuple(one.stage.row for one in kept if one.stage is not None)

@@ -248,6 +248,8 @@ def evaluate(
     holds the bundle's lock) everything is staged and left to be committed. Raises as `measure` does, and
     MachineError where the bundle may not be written or another process holds it.
     """
+    from tledge.evaluation import card  # which reads stages itself
+
     started = time.monotonic()
     images = of_dataset(data, bundle.labels) if data is not None else None
     scored = measure(bundle, variant, backend, images=images, threads=threads, progress=progress)
@@ -257,6 +259,7 @@ def evaluate(
         with bundle.writing() as own:
             put(own, scored)
             own.commit("evaluate", made_from=[f"{variant}.onnx"], seconds=time.monotonic() - started)
+            card.refresh(own)
     return scored.row, scored.logits
 
 

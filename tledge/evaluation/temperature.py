@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tledge.bundle import Bundle, probabilities
+from tledge.evaluation import card
 from tledge.evaluation.paired import log_softmax
 
 # Below a half tune says nothing: where every answer is right the best temperature is zero.
@@ -102,6 +103,7 @@ def reject(
     with bundle.writing() as writer:
         writer.put(probabilities.NAME, known.encode())
         writer.commit("evaluate")
+        card.refresh(writer)
     return rejection(logits, labels, known.temperature(variant), threshold)
 
 

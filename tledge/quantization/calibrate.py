@@ -17,7 +17,7 @@ import numpy as np
 
 from tledge.bundle import Bundle, Row
 from tledge.errors import AccuracyError, BundleError, UsageError, nearest
-from tledge.evaluation import stage
+from tledge.evaluation import card, stage
 from tledge.preprocess import Preprocessor, preprocessor
 from tledge.progress import Progress
 from tledge.quantization import recipe
@@ -142,6 +142,7 @@ def calibrate(
             settings=dataclasses.asdict(settings) | {"data": None if data is None else str(data)},
             seconds=time.monotonic() - started,
         )
+        card.refresh(writer)
     return [one.row for one in scored if one.row.variant != stage.REFERENCE[0]]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from tledge.bundle import Row
+from tledge.bundle.text import literal
 from tledge.report.compare import Compared
 from tledge.report.evidence import Evidence
-from tledge.report.text import clean
 
 NOTHING = "–"
 
@@ -53,11 +51,6 @@ def markdown(evidence: Evidence, compared: Compared | None = None, other: Eviden
     if any(pair.paired for pair in compared.stages):
         lines += ["", "In brackets: one-sided 95 % bounds of the change, paired on the same images."]
     return "\n".join(lines)
-
-
-def literal(text: object) -> str:
-    """Return the text so that Markdown and the HTML in it show it as it is, in a table cell too."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", clean(text))
 
 
 def table(head: list[str], body: list[list[str]]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tledge import __version__
 from tledge.errors import MachineError
+from tledge.evaluation.card import read as read_card
 from tledge.evaluation.classes import balanced, matrix
 from tledge.report import plots, tables
 from tledge.report.calibration import calibration
@@ -60,6 +61,7 @@ def page(
         "style": (HERE / "style.css").read_text(encoding="utf-8"),
         "name": clean(bundle.path.name),
         "facts": tables.facts(evidence),
+        "card": read_card(bundle) if bundle.has("preprocess.json") else "",
         "ledger": tables.lines(evidence),
         "rows": evidence.rows,
         "interval_plot": plots.intervals(evidence.rows) if evidence.rows else "",

@@ -16,7 +16,7 @@ from tledge.bundle.probabilities import Probabilities
 from tledge.bundle.store import MANIFEST
 from tledge.data import Sample, find, image_files, sample_at
 from tledge.errors import BundleError, InputError, UsageError
-from tledge.evaluation import stage
+from tledge.evaluation import card, stage
 from tledge.evaluation.drift import IMAGES, LEAST
 from tledge.evaluation.images import EvalSet, of_bundle, of_dataset
 from tledge.evaluation.paired import compare
@@ -138,6 +138,7 @@ def make(
             "seed": seed,
         }
         writer.commit(STAGE, settings=settings, seconds=time.monotonic() - started)
+        card.refresh(writer)
         bundle = writer.finish()
     return Adapted(
         bundle,

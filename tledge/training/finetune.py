@@ -13,7 +13,7 @@ from tledge.bundle import Bundle, Writer, probabilities
 from tledge.bundle.probabilities import Probabilities
 from tledge.data.dataset import Dataset
 from tledge.errors import BundleError, UsageError
-from tledge.evaluation import stage
+from tledge.evaluation import card, stage
 from tledge.evaluation.images import EvalSet, of_bundle
 from tledge.evaluation.temperature import fit
 from tledge.models import Network, adapted, create, load, resized
@@ -197,6 +197,7 @@ class Job:
         )
         if self.decided is not None:
             qat.put(self.writer, made, self.decided, self.progress)
+        card.refresh(self.writer)
         return self.writer.finish()
 
     def scoring(self) -> EvalSet:
