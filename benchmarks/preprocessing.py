@@ -1,4 +1,4 @@
-"""Time tledge's preprocessing against its peers: pixels, or JPEG bytes, to a 224 x 224 float32 tensor.
+"""Time tledge's preprocessing against its peers: pixels, JPEG or NV12 frames to a 224 x 224 float32 tensor.
 
 Each peer runs in a process of its own, on one thread, in the environment that has it. All take turns in short
 rounds, so that a busy moment of the machine meets each of them; the medians of the rounds are printed, with
@@ -337,6 +337,37 @@ def vips_jpeg() -> Callable[[bytes], Any]:
     return run
 
 
+def _tledge_nv12(order: Any) -> Pixels:
+    from tledge.preprocess import Crop, Spec, preprocessor
+    from tledge.preprocess.frames import Frame
+
+    spec = Spec(geometry=Crop(RESIZE, (CROP, CROP)), mean=MEAN, std=STD).with_frames(order)
+    made = preprocessor(spec)
+    out = np.empty((3, CROP, CROP), np.float32)
+
+    def run(planes: np.ndarray) -> Any:
+        height = planes.shape[0] * 2 // 3
+        both = planes[:height], planes[height:]
+        return made(Frame("nv12", planes.shape[1], height, both, "bt601", "limited", "left"), out)
+
+    return run
+
+
+def tledge_nv12() -> Pixels:
+    return _tledge_nv12("convert-first")
+
+
+def tledge_nv12_planes() -> Pixels:
+    return _tledge_nv12("planes-first")
+
+
+def opencv_nv12() -> Pixels:
+    import cv2
+
+    pixels = opencv()
+    return lambda planes: pixels(cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_NV12))
+
+
 # name: (maker, what it takes, what it is)
 PEERS: dict[str, tuple[Callable[[], Callable[[Any], Any]], str, str]] = {
     "tledge": (tledge_pixels, "pixels", "exact"),
@@ -359,6 +390,9 @@ PEERS: dict[str, tuple[Callable[[], Callable[[Any], Any]], str, str]] = {
     "vips-jpeg": (vips_jpeg, "jpeg", "scaled decode, Lanczos: other bits"),
     "kornia-jpeg": (kornia_jpeg, "jpeg", "not antialiased"),
     "opencv-jpeg": (opencv_jpeg, "jpeg", "not antialiased"),
+    "tledge-nv12-planes": (tledge_nv12_planes, "nv12", "planes-first"),
+    "tledge-nv12": (tledge_nv12, "nv12", "convert-first: the bits of the picture"),
+    "opencv-nv12": (opencv_nv12, "nv12", "nearest chroma, not antialiased"),
 }
 
 
@@ -399,8 +433,14 @@ def start(peer: str, python: str, clock: str) -> subprocess.Popen[str] | None:
     return process if process.stdout.readline().strip() == "ready" else None
 
 
-def write_inputs(folder: Path) -> dict[tuple[int, int], tuple[Path, Path]]:
-    """Write each size as pixels and as a JPEG of quality 90, 4:2:0."""
+def nv12(width: int, height: int, ycc: np.ndarray) -> np.ndarray:
+    """Return the planes of an even-sized frame, one under the other; chroma is every second pixel's."""
+    pairs = ycc[::2, : width // 2 * 2 : 2, 1:].reshape(-1, width)[: height // 2]
+    return np.ascontiguousarray(np.concatenate([ycc[: height // 2 * 2, :, 0], pairs]))
+
+
+def write_inputs(folder: Path) -> dict[tuple[int, int], dict[str, Path]]:
+    """Write each size as pixels, as a JPEG of quality 90, 4:2:0, and as a frame (its odd row left out)."""
     from PIL import Image
     from sklearn.datasets import load_sample_image
 
@@ -408,10 +448,12 @@ def write_inputs(folder: Path) -> dict[tuple[int, int], tuple[Path, Path]]:
     files = {}
     for width, height in SIZES:
         image = photograph.resize((width, height), Image.Resampling.BICUBIC)
-        array, jpeg = folder / f"{width}x{height}.npy", folder / f"{width}x{height}.jpg"
-        np.save(array, np.asarray(image))
-        image.save(jpeg, quality=90, subsampling=2)
-        files[width, height] = array, jpeg
+        stem = str(folder / f"{width}x{height}")
+        paths = {"pixels": Path(f"{stem}.npy"), "jpeg": Path(f"{stem}.jpg"), "nv12": Path(f"{stem}.nv12.npy")}
+        np.save(paths["pixels"], np.asarray(image))
+        image.save(paths["jpeg"], quality=90, subsampling=2)
+        np.save(paths["nv12"], nv12(width, height, np.asarray(image.convert("YCbCr"))))
+        files[width, height] = paths
     return files
 
 
@@ -422,9 +464,9 @@ def measure(
     files = write_inputs(folder)
     found: dict[str, dict[str, list[float]]] = {name: {} for name in peers}
     for _ in range(rounds):
-        for (width, height), (array, jpeg) in files.items():
+        for (width, height), paths in files.items():
             for name, process in peers.items():
-                path = jpeg if PEERS[name][1] == "jpeg" else array
+                path = paths[PEERS[name][1]]
                 repeat = 20 if width * height < 1_000_000 else 5
                 assert process.stdin is not None
                 assert process.stdout is not None
@@ -487,7 +529,7 @@ def main() -> None:
         process.wait()
     print(f"milliseconds ({arguments.clock} time) on one thread")
     print("median of the rounds (smallest), times the median of tledge (else of the first)\n")
-    for takes in ("pixels", "jpeg"):
+    for takes in ("pixels", "jpeg", "nv12"):
         if any(PEERS[name][1] == takes for name in peers):
             print(table(found, takes), end="\n\n")
 

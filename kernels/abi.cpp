@@ -38,16 +38,17 @@ bool makes_sense(const tledge_geometry& g) {
            static_cast<int64_t>(g.pad_left) + g.width <= g.output_width &&
            static_cast<int64_t>(g.pad_top) + g.height <= g.output_height;
     for (int c = 0; c < 3; ++c) good = good && inside(0, g.order[c], 2) && inside(0, g.fill[c], 255);
-    return good;
+    return good && inside(0, g.chroma, 2) && inside(0, g.between_columns, 1) && inside(0, g.between_rows, 1);
 }
 
 bool fits(const Plan& plan, const uint8_t* pixels, int64_t stride, const void* out) {
-    return pixels != nullptr && out != nullptr && stride >= 3 * static_cast<int64_t>(plan.geometry.source_width);
+    return plan.chroma == nullptr && pixels != nullptr && out != nullptr && stride >= 3 * static_cast<int64_t>(plan.geometry.source_width);
 }
 
 bool fits(const Plan& plan, const tledge_frame& frame, const void* out) {
-    return out != nullptr && tledge::makes_sense(frame) && frame.width == plan.geometry.source_width &&
-           frame.height == plan.geometry.source_height;
+    const tledge_geometry& g = plan.geometry;
+    return out != nullptr && tledge::makes_sense(frame) && frame.width == g.source_width && frame.height == g.source_height &&
+           (plan.chroma == nullptr || tledge::has_chroma(frame, g.chroma, g.between_columns != 0, g.between_rows != 0));
 }
 
 struct Bands {
@@ -109,7 +110,7 @@ int share(int count, int threads, Work& work) {
 
 // One image, its output rows in as many bands as are worth a thread.
 int run(const Plan& plan, const void* table, const Source& source, void* out, int threads) {
-    const int64_t window = static_cast<int64_t>(plan.x.highest - plan.x.lowest) * 3 * (plan.y.highest - plan.y.lowest);
+    const int64_t window = static_cast<int64_t>(plan.x.highest - plan.x.lowest) * plan.channels * (plan.y.highest - plan.y.lowest);
     const int useful = static_cast<int>(std::min<int64_t>(threads, 1 + window / kWorthAThread));
     const int bands = std::max(1, std::min(useful, plan.geometry.output_height));
     Bands work{&plan, static_cast<const Table*>(table), source, out, bands};
@@ -141,7 +142,8 @@ int tledge_set_runs_here(int index) { return tledge::row_kernels_run_here(index)
 void* tledge_plan_new(const tledge_geometry* geometry, int set) {
     if (geometry == nullptr || !makes_sense(*geometry) || !tledge::row_kernels_run_here(set)) return nullptr;
     try {
-        return new Plan(*geometry, *tledge::row_kernels(set));
+        const tledge::RowKernels* kernels = tledge::row_kernels(set);
+        return new Plan(*geometry, geometry->chroma == 0 ? *kernels : *kernels->planes);
     } catch (const std::bad_alloc&) {
         return nullptr;
     }
@@ -150,9 +152,13 @@ void* tledge_plan_new(const tledge_geometry* geometry, int set) {
 void tledge_plan_free(void* plan) { delete static_cast<Plan*>(plan); }
 
 int64_t tledge_plan_axis(const void* plan, int axis, int32_t* to) {
-    if (plan == nullptr || !inside(0, axis, 1)) return kInvalid;
-    const Plan& known = *static_cast<const Plan*>(plan);
-    const tledge::Axis& from = axis == 0 ? known.x : known.y;
+    const Plan* known = static_cast<const Plan*>(plan);
+    if (known != nullptr && axis >= 2) {
+        known = known->chroma.get();
+        axis -= 2;
+    }
+    if (known == nullptr || !inside(0, axis, 1)) return kInvalid;
+    const tledge::Axis& from = axis == 0 ? known->x : known->y;
     if (to != nullptr) {
         to = std::copy(from.first.begin(), from.first.end(), to);
         to = std::copy(from.count.begin(), from.count.end(), to);
@@ -207,7 +213,7 @@ int tledge_jpeg_size(const uint8_t* data, int64_t bytes, int exif, int32_t* widt
 int tledge_run_jpeg(const void* plan, const void* table, const uint8_t* data, int64_t bytes, int scale, void* out,
                     int threads, int64_t* decoded) {
     const Plan* known = static_cast<const Plan*>(plan);
-    if (known == nullptr || data == nullptr || bytes < 0 || out == nullptr) return kInvalid;
+    if (known == nullptr || known->chroma != nullptr || data == nullptr || bytes < 0 || out == nullptr) return kInvalid;
     if (scale != 1 && scale != 2 && scale != 4 && scale != 8) return kInvalid;
     Source source;
     try {

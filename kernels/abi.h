@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLEDGE_ABI_VERSION 9
+#define TLEDGE_ABI_VERSION 10
 
 #if defined(__cplusplus)
 extern "C" {
@@ -29,6 +29,9 @@ typedef struct tledge_geometry {
     int32_t channels_last;   /* 0: three planes; 1: interleaved */
     int32_t order[3];        /* the tensor's channel i is the image's channel order[i] */
     int32_t fill[3];         /* of the border: red, green, blue */
+    int32_t chroma;          /* 0: pixels, and frames converted before they are resized; else a Y'CbCr frame's planes, resized
+                                before they are converted: 1, chroma has half the columns; 2, half the rows, too */
+    int32_t between_columns, between_rows; /* of such a frame's siting, as in tledge_frame */
 } tledge_geometry;
 
 /* A camera's frame (kernels/colour.h): 0 NV12, 1 NV21, 2 I420, 3 YUYV, 4 UYVY, 5 BGRx, 6 RGBA, 7 grey. */
@@ -50,7 +53,7 @@ TLEDGE_API int tledge_set_runs_here(int index);
 TLEDGE_API void* tledge_plan_new(const tledge_geometry* geometry, int set);
 TLEDGE_API void tledge_plan_free(void* plan);
 
-/* The coefficients of a plan's axis (0 horizontal, 1 vertical), as the GPU takes them (kernels/tensors.cu): first[n],
+/* The coefficients of a plan's axis (0 horizontal, 1 vertical; 2 and 3: of its chroma planes), as the GPU takes them (kernels/tensors.cu): first[n],
  * count[n], then weights[n * stride], n being the window's outputs. Returns how many int32 values they are, which
  * are written to `to` unless it is NULL, or a negative number. */
 TLEDGE_API int64_t tledge_plan_axis(const void* plan, int axis, int32_t* to);
@@ -65,7 +68,8 @@ TLEDGE_API void tledge_table_free(void* table);
 TLEDGE_API int tledge_run(const void* plan, const void* table, const uint8_t* pixels, int64_t stride, void* out,
                           int threads);
 
-/* The same of a camera's frame, converted to red, green and blue row by row and then resampled. */
+/* The same of a camera's frame: converted to red, green and blue row by row and then resampled; or the other way round, of
+ * a format and siting for which the plan was made. */
 TLEDGE_API int tledge_run_frame(const void* plan, const void* table, const tledge_frame* frame, void* out, int threads);
 
 /* `count` images, each with its own plan, to tensors that follow one another, shared among `threads`. frames: NULL,

@@ -72,9 +72,16 @@ void keep_in_order(Axis& axis) {
     }
 }
 
+// Samples, how many of them there are to an output, and where the first output's begin, in samples.
+struct Line {
+    int samples;
+    double scale, shift;
+};
+
 template <double (*weight_of)(double)>
-void fill_filtered(Axis& axis, int source, int resized, int begin, double filter_support) {
-    const double scale = static_cast<double>(source) / resized;
+void fill_filtered(Axis& axis, const Line& line, int begin, double filter_support) {
+    const int source = line.samples;
+    const double scale = line.scale;
     const double filter_scale = scale < 1.0 ? 1.0 : scale;
     const double support = filter_support * filter_scale;
     const double inverse = 1.0 / filter_scale;
@@ -83,7 +90,9 @@ void fill_filtered(Axis& axis, int source, int resized, int begin, double filter
     axis.stride = std::min(taps, source);
     axis.weights.assign(static_cast<size_t>(axis.outputs) * axis.stride, 0);
     for (int i = 0; i < axis.outputs; ++i) {
-        const double centre = 0.0 + (static_cast<double>(begin) + i + 0.5) * scale;
+        double centre = line.shift + (static_cast<double>(begin) + i + 0.5) * scale;
+        // What is shifted beyond the last sample is that sample.
+        if (line.shift > 0.0) centre = std::min(centre, source - 0.5);
         int first = std::max(static_cast<int>(centre - support + 0.5), 0);
         int count = std::min(static_cast<int>(centre + support + 0.5), source) - first;
         double* __restrict__ exact = weights.data();
@@ -108,26 +117,47 @@ void fill_filtered(Axis& axis, int source, int resized, int begin, double filter
     keep_in_order(axis);
 }
 
-}  // namespace
-
-Axis make_axis(int source, int resized, int begin, int outputs, Filter filter) {
+Axis axis_of(const Line& line, int begin, int outputs, Filter filter) {
     Axis axis;
     axis.outputs = outputs;
     axis.first.resize(outputs);
     axis.count.resize(outputs);
     switch (filter) {
-        case Filter::nearest: fill_nearest(axis, source, resized, begin); break;
-        case Filter::box: fill_filtered<box>(axis, source, resized, begin, 0.5); break;
-        case Filter::bilinear: fill_filtered<bilinear>(axis, source, resized, begin, 1.0); break;
-        case Filter::hamming: fill_filtered<hamming>(axis, source, resized, begin, 1.0); break;
-        case Filter::bicubic: fill_filtered<bicubic>(axis, source, resized, begin, 2.0); break;
-        case Filter::lanczos: fill_filtered<lanczos>(axis, source, resized, begin, 3.0); break;
+        case Filter::nearest: break;
+        case Filter::box: fill_filtered<box>(axis, line, begin, 0.5); break;
+        case Filter::bilinear: fill_filtered<bilinear>(axis, line, begin, 1.0); break;
+        case Filter::hamming: fill_filtered<hamming>(axis, line, begin, 1.0); break;
+        case Filter::bicubic: fill_filtered<bicubic>(axis, line, begin, 2.0); break;
+        case Filter::lanczos: fill_filtered<lanczos>(axis, line, begin, 3.0); break;
     }
-    axis.lowest = source;
-    for (int i = 0; i < outputs; ++i) {
+    return axis;
+}
+
+void measure(Axis& axis) {
+    axis.lowest = axis.first[0];
+    for (int i = 0; i < axis.outputs; ++i) {
         axis.lowest = std::min(axis.lowest, axis.first[i]);
         axis.highest = std::max(axis.highest, axis.first[i] + axis.count[i]);
     }
+}
+
+}  // namespace
+
+Axis make_axis(int source, int resized, int begin, int outputs, Filter filter) {
+    Axis axis = axis_of({source, static_cast<double>(source) / resized, 0.0}, begin, outputs, filter);
+    if (filter == Filter::nearest) fill_nearest(axis, source, resized, begin);
+    measure(axis);
+    return axis;
+}
+
+Axis make_chroma_axis(int source, int resized, int begin, int outputs, Filter filter, bool between) {
+    const double scale = static_cast<double>(source) / resized / 2;
+    Axis axis = axis_of({(source + 1) / 2, scale, between ? 0.0 : 0.25}, begin, outputs, filter);
+    if (filter == Filter::nearest) {
+        fill_nearest(axis, source, resized, begin);
+        for (int& first : axis.first) first /= 2;
+    }
+    measure(axis);
     return axis;
 }
 

@@ -26,4 +26,8 @@ struct Axis {
 // Outputs begin .. begin + outputs - 1 of a resize from `source` to `resized` samples.
 Axis make_axis(int source, int resized, int begin, int outputs, Filter filter);
 
+// The same outputs of chroma, of which there are (source + 1) / 2 samples: between two luma samples, or on the first of
+// them. Nearest takes the chroma sample of the luma one that it takes.
+Axis make_chroma_axis(int source, int resized, int begin, int outputs, Filter filter, bool between);
+
 }  // namespace tledge

@@ -1,7 +1,8 @@
 // Camera formats to 8-bit red, green, blue: the scalar lines, one source for CPU and GPU.
 //
-// Y'CbCr of 8 bits; chroma is interpolated to the pixel by its siting in quarters, then a matrix of 16 fractional
-// bits is applied in 32-bit integers, rounded half up and clipped. A format of red, green and blue is only reordered.
+// Y'CbCr of 8 bits; chroma is interpolated to the pixel by its siting in quarters (or its planes were resized to the
+// output's pixels), then a matrix of 16 fractional bits is applied in 32-bit integers, rounded half up and clipped. A format
+// of red, green and blue is only reordered.
 // Layouts: docs/preprocessing.md. Planes may have any row stride; odd sizes have (side + 1) / 2 chroma samples.
 #pragma once
 
@@ -39,6 +40,9 @@ TLEDGE_LINE uint8_t to_level(int32_t value) {
     const int32_t level = (value + (1 << (kColourPrecision - 1))) >> kColourPrecision;
     return static_cast<uint8_t>(level < 0 ? 0 : (level > 255 ? 255 : level));
 }
+
+// Which of its axes chroma halves; a picture of red, green and blue has none.
+constexpr int kNoChroma = 0, kHalfColumns = 1, kHalfBoth = 2;
 
 // Luma and interpolated chroma, 0 to 255, to one pixel.
 TLEDGE_LINE void to_rgb(const ColourMatrix& m, int32_t y, int32_t u, int32_t v, uint8_t* rgb) {

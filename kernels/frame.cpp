@@ -2,6 +2,7 @@
 // spread over the pixels, and put through the matrix. An instruction set that has kernels of its own does most of it.
 #include "frame.h"
 
+#include <cstring>
 #include <vector>
 
 #include "colour.h"
@@ -21,6 +22,11 @@ bool halves_rows(Format format) { return format <= Format::i420; }
 
 const uint8_t* row_of(const tledge_frame& frame, int plane, int row) { return frame.planes[plane] + frame.strides[plane] * row; }
 
+ColourMatrix matrix_of(const tledge_frame& frame) {
+    const int32_t* m = frame.matrix;
+    return {m[0], m[1], m[2], m[3], m[4], m[5]};
+}
+
 YuvRow yuv_row(const tledge_frame& frame, int row) {
     const Format format = static_cast<Format>(frame.format);
     const int samples = (frame.width + 1) / 2;
@@ -38,6 +44,27 @@ YuvRow yuv_row(const tledge_frame& frame, int row) {
     };
     return {row_of(frame, 0, row), chroma(0, taps.first), chroma(1, taps.first), chroma(0, taps.second),
             chroma(1, taps.second), 1, planar ? 1 : 2, taps.weight, frame.width, samples, between};
+}
+
+// Every second byte.
+void take(const uint8_t* __restrict__ from, int begin, int end, uint8_t* __restrict__ to) {
+    for (int i = begin; i < end; ++i) to[i] = from[2 * i];
+}
+
+void pair_up(const uint8_t* __restrict__ first, const uint8_t* __restrict__ second, int begin, int end, uint8_t* __restrict__ to) {
+    for (int i = begin; i < end; ++i) {
+        to[2 * i] = first[i];
+        to[2 * i + 1] = second[i];
+    }
+}
+
+// Bytes begin .. end - 1 of a plane's row, of `bytes`, where a load may read `reach` of it: the plane's last ones are copied.
+const uint8_t* plane_row(const tledge_frame& frame, int plane, int row, int rows, int bytes, int begin, int end, size_t reach,
+                         uint8_t* room) {
+    const uint8_t *from = row_of(frame, plane, row), *last = row_of(frame, plane, rows - 1) + bytes;
+    if (reach <= static_cast<size_t>(last - from)) return from;
+    std::memcpy(room + begin, from + begin, end - begin);
+    return room;
 }
 
 // Samples begin .. end - 1 of the blend of two chroma rows; sample i goes to u[i + 1], which leaves room at either end.
@@ -117,7 +144,7 @@ void convert_yuv(const tledge_frame& frame, const FrameKernels* kernels, int row
     const YuvRow from = yuv_row(frame, row);
     const int samples = from.samples;
     scratch.hold(samples);
-    const ColourMatrix matrix{frame.matrix[0], frame.matrix[1], frame.matrix[2], frame.matrix[3], frame.matrix[4], frame.matrix[5]};
+    const ColourMatrix matrix = matrix_of(frame);
     int16_t *u = scratch.blends[0].data(), *v = scratch.blends[1].data();
     uint8_t *red = scratch.planes[0].data(), *green = scratch.planes[1].data(), *blue = scratch.planes[2].data();
     if (kernels != nullptr) begin = kernels->yuv(from, matrix, begin, end, u, v, red, green, rgb);
@@ -164,6 +191,12 @@ bool makes_sense(const tledge_frame& frame) {
     return true;
 }
 
+bool has_chroma(const tledge_frame& frame, int chroma, bool between_columns, bool between_rows) {
+    const Format format = static_cast<Format>(frame.format);
+    return is_yuv(format) && chroma == (halves_rows(format) ? kHalfBoth : kHalfColumns) &&
+           between_columns == (frame.between_columns != 0) && between_rows == (frame.between_rows != 0);
+}
+
 void convert_row(const tledge_frame& frame, const RowKernels& kernels, int row, int begin, int end, uint8_t* rgb) {
     const Format format = static_cast<Format>(frame.format);
     if (is_yuv(format)) return convert_yuv(frame, kernels.frames, row, begin, end, rgb);
@@ -172,6 +205,41 @@ void convert_row(const tledge_frame& frame, const RowKernels& kernels, int row, 
     const bool blue_first = format == Format::bgrx;
     if (kernels.frames != nullptr) begin = kernels.frames->reorder(pixels, blue_first, begin, end, frame.width, rgb);
     reorder(pixels, 4, blue_first ? 2 : 0, 1, blue_first ? 0 : 2, begin, end, rgb);
+}
+
+const uint8_t* luma_row(const tledge_frame& frame, int row, int begin, int end, size_t reach, uint8_t* room) {
+    const Format format = static_cast<Format>(frame.format);
+    if (halves_rows(format)) return plane_row(frame, 0, row, frame.height, frame.width, begin, end, reach, room);
+    take(row_of(frame, 0, row) + (format == Format::yuyv ? 0 : 1), begin, end, room);
+    return room;
+}
+
+const uint8_t* chroma_row(const tledge_frame& frame, int row, int begin, int end, size_t reach, uint8_t* room) {
+    const Format format = static_cast<Format>(frame.format);
+    if (format == Format::i420) {
+        const uint8_t *u = row_of(frame, 1, row), *v = row_of(frame, 2, row);
+        pair_up(u, v, begin, end, room);
+        return room;
+    }
+    if (!halves_rows(format)) {
+        take(row_of(frame, 0, row) + (format == Format::yuyv ? 1 : 0), 2 * begin, 2 * end, room);
+        return room;
+    }
+    const int columns = (frame.width + 1) / 2, rows = (frame.height + 1) / 2;
+    return plane_row(frame, 1, row, rows, 2 * columns, 2 * begin, 2 * end, reach, room);
+}
+
+void convert_levels(const tledge_frame& frame, const RowKernels& kernels, const uint8_t* luma, const uint8_t* chroma, int count,
+                    uint8_t* const* rgb) {
+    const ColourMatrix matrix = matrix_of(frame);
+    const bool cb_first = static_cast<Format>(frame.format) != Format::nv21;
+    if (kernels.frames != nullptr) return kernels.frames->levels(matrix, luma, chroma, cb_first, count, rgb);
+    const int u = cb_first ? 0 : 1;
+    for (int x = 0; x < count; ++x) {
+        uint8_t pixel[3];
+        to_rgb(matrix, luma[x], chroma[2 * x + u], chroma[2 * x + 1 - u], pixel);
+        for (int c = 0; c < 3; ++c) rgb[c][x] = pixel[c];
+    }
 }
 
 }  // namespace tledge

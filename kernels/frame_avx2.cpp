@@ -197,6 +197,26 @@ int yuv(const YuvRow& from, const ColourMatrix& m, int begin, int end, int16_t* 
                        : convert<false>(row.luma, u, v, m, x, end, row.width, rgb);
 }
 
+void levels(const ColourMatrix& m, const uint8_t* luma, const uint8_t* chroma, bool cb_first, int count, uint8_t* const* rgb) {
+    const Matrix matrix(m);
+    const __m256i middle = _mm256_set1_epi16(128);
+    for (int x = 0; x < count; x += kPixels) {
+        Levels half[2];
+        for (int i = 0; i < 2; ++i) {
+            const int at = x + i * kPairs;
+            const __m256i pairs = load(chroma + 2 * at);
+            const __m256i first = _mm256_sub_epi16(even_bytes(pairs), middle), second = _mm256_sub_epi16(odd_bytes(pairs), middle);
+            half[i] = matrix.of(widen(luma + at), cb_first ? first : second, cb_first ? second : first);
+        }
+        const auto put = [&](__m256i front, __m256i back, uint8_t* to) {
+            store(to + x, _mm256_permute4x64_epi64(_mm256_packus_epi16(front, back), 0xD8));
+        };
+        put(half[0].red, half[1].red, rgb[0]);
+        put(half[0].green, half[1].green, rgb[1]);
+        put(half[0].blue, half[1].blue, rgb[2]);
+    }
+}
+
 int reorder(const uint8_t* pixels, bool blue_first, int begin, int end, int width, uint8_t* rgb) {
     const __m128i order = blue_first ? _mm_setr_epi8(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1)
                                      : _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
@@ -211,6 +231,6 @@ int reorder(const uint8_t* pixels, bool blue_first, int begin, int end, int widt
 
 }  // namespace
 
-const FrameKernels kFramesAvx2 = {yuv, reorder};
+const FrameKernels kFramesAvx2 = {yuv, levels, reorder};
 
 }  // namespace tledge

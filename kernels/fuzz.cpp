@@ -67,7 +67,7 @@ tledge_geometry sensible(Bytes& bytes, int32_t width, int32_t height) {
     return g;
 }
 
-// Any 19 numbers, as a caller in another language might pass them.
+// Any numbers, as a caller in another language might pass them.
 tledge_geometry arbitrary(Bytes& bytes) {
     static_assert(sizeof(tledge_geometry) % sizeof(int32_t) == 0, "the geometry is 32-bit integers only");
     int32_t fields[sizeof(tledge_geometry) / sizeof(int32_t)];
@@ -93,8 +93,9 @@ struct Handles {
 
 // What a plan gives to the GPU reads no sample outside the image.
 void check_axes(const void* plan, const tledge_geometry& g) {
-    for (int axis = 0; axis < 2; ++axis) {
-        const int outputs = axis == 0 ? g.width : g.height, source = axis == 0 ? g.source_width : g.source_height;
+    for (int axis = 0; axis < (g.chroma == 0 ? 2 : 4); ++axis) {
+        const int outputs = axis % 2 == 0 ? g.width : g.height, whole = axis % 2 == 0 ? g.source_width : g.source_height;
+        const int source = axis == 2 || (axis == 3 && g.chroma == 2) ? (whole + 1) / 2 : whole;
         std::vector<int32_t> values(static_cast<size_t>(tledge_plan_axis(plan, axis, nullptr)));
         tledge_plan_axis(plan, axis, values.data());
         const int taps = static_cast<int>(values.size()) / outputs - 2;
@@ -184,7 +185,7 @@ std::unique_ptr<uint8_t[]> plane(const Bytes& bytes, int64_t stride, int64_t row
     return memory;
 }
 
-void run_frame(Bytes& bytes, int entry_bytes, int threads) {
+void run_frame(Bytes& bytes, int entry_bytes, int threads, bool planes_first) {
     tledge_frame frame = {};
     frame.format = bytes.between(0, 7);
     frame.width = bytes.between(1, 300);
@@ -192,7 +193,12 @@ void run_frame(Bytes& bytes, int entry_bytes, int threads) {
     frame.between_columns = bytes.between(0, 1);
     frame.between_rows = bytes.between(0, 1);
     for (int32_t& each : frame.matrix) each = static_cast<int32_t>(bytes.take(4));
-    const tledge_geometry g = sensible(bytes, frame.width, frame.height);
+    tledge_geometry g = sensible(bytes, frame.width, frame.height);
+    if (planes_first && frame.format <= 4) {
+        g.chroma = frame.format <= 2 ? 2 : 1;
+        g.between_columns = frame.between_columns;
+        g.between_rows = frame.between_rows;
+    }
     // Bytes of a row of each plane; the second and third planes have half the rows.
     const int64_t width = frame.width, half = (width + 1) / 2;
     const int64_t rows[8][3] = {{width, 2 * half, 0}, {width, 2 * half, 0}, {width, half, half}, {4 * half, 0, 0},
@@ -228,7 +234,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return 0;
     }
     if (kind % 4 == 3) {
-        run_frame(bytes, entry_bytes, threads);
+        run_frame(bytes, entry_bytes, threads, (options & 32) != 0);
         return 0;
     }
     tledge_geometry g;
@@ -239,7 +245,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         g = arbitrary(bytes);
         void* plan = tledge_plan_new(&g, best_set());
         tledge_plan_free(plan);
-        if (plan == nullptr) return 0;
+        if (plan == nullptr || g.chroma != 0) return 0;
         if (static_cast<int64_t>(g.source_width) * g.source_height > kMostPixels) return 0;
         if (static_cast<int64_t>(g.output_width) * g.output_height > kMostPixels) return 0;
     }

@@ -62,16 +62,15 @@ void print(int set, int number, const std::vector<uint8_t>& out) {
     std::printf("%s %d %016" PRIx64 "\n", tledge_set_name(set), number, fnv1a(out));
 }
 
-// A frame of each format and meaning, its rows not packed, by one thread and by three.
-bool run_frames(int set, int number) {
+// A frame of each format and meaning, its rows not packed, by one thread and by three; converted first, or resized.
+bool run_frames(int set, int number, bool planes_first) {
     const int64_t stride = 4 * static_cast<int64_t>(kFrameCase.source_width) + 9;
     Random random{static_cast<uint64_t>(number)};
     const std::vector<uint8_t> bytes = noise(random, static_cast<size_t>(stride) * kFrameCase.source_height);
     const std::vector<uint8_t> entries = noise(random, 3 * 256);
-    void* plan = tledge_plan_new(&kFrameCase, set);
     void* table = tledge_table_new(entries.data(), 1, nullptr);
     bool good = true;
-    for (int format = 0; format < kFormats; ++format) {
+    for (int format = 0; format < (planes_first ? kYuvFormats : kFormats); ++format) {
         for (const Meaning& meaning : kMeanings) {
             if (format >= kYuvFormats && &meaning != kMeanings) continue;
             tledge_frame frame = {};
@@ -85,15 +84,22 @@ bool run_frames(int set, int number) {
                 frame.planes[plane] = bytes.data() + stride / 3 * plane;
                 frame.strides[plane] = stride;
             }
+            tledge_geometry geometry = kFrameCase;
+            if (planes_first) {
+                geometry.chroma = format <= 2 ? 2 : 1;
+                geometry.between_columns = meaning.between_columns;
+                geometry.between_rows = meaning.between_rows;
+            }
+            void* plan = tledge_plan_new(&geometry, set);
             for (int threads = 1; threads <= 3; threads += 2) {
                 std::vector<uint8_t> out(static_cast<size_t>(3) * kFrameCase.output_width * kFrameCase.output_height);
                 good = good && tledge_run_frame(plan, table, &frame, out.data(), threads) == 0;
                 print(set, number++, out);
             }
+            tledge_plan_free(plan);
         }
     }
     tledge_table_free(table);
-    tledge_plan_free(plan);
     return good;
 }
 
@@ -143,7 +149,8 @@ int main() {
                 print(set, number++, out);
             }
         }
-        if (!run_frames(set, number)) return 1;
+        // 2 threads' lines of each of 18 frames come before.
+        if (!run_frames(set, number, false) || !run_frames(set, number + 36, true)) return 1;
     }
     int number = 0;
     for (const int classes : {1, 5, 300, 1000})

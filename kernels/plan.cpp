@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
+#include "colour.h"
 #include "lines.h"
 
 namespace tledge {
@@ -58,26 +60,48 @@ void AlignedBytes::allocate(size_t bytes) {
 }
 
 Plan::Plan(const tledge_geometry& wanted, const RowKernels& set)
+    : Plan(wanted, set,
+           make_axis(wanted.source_width, wanted.resized_width, wanted.left, wanted.width, static_cast<Filter>(wanted.filter)),
+           make_axis(wanted.source_height, wanted.resized_height, wanted.top, wanted.height, static_cast<Filter>(wanted.filter)),
+           wanted.chroma == kNoChroma ? 3 : 1) {
+    if (wanted.chroma == kNoChroma) return;
+    const Filter filter = static_cast<Filter>(wanted.filter);
+    tledge_geometry of_plane = wanted;
+    of_plane.source_width = (wanted.source_width + 1) / 2;
+    Axis across = make_chroma_axis(wanted.source_width, wanted.resized_width, wanted.left, wanted.width, filter,
+                                   wanted.between_columns != 0);
+    Axis down = y;
+    if (wanted.chroma == kHalfBoth) {
+        of_plane.source_height = (wanted.source_height + 1) / 2;
+        down = make_chroma_axis(wanted.source_height, wanted.resized_height, wanted.top, wanted.height, filter,
+                                wanted.between_rows != 0);
+    }
+    chroma = std::make_unique<const Plan>(of_plane, set, std::move(across), std::move(down), 2);
+}
+
+Plan::Plan(const tledge_geometry& wanted, const RowKernels& set, Axis across, Axis down, int samples)
     : geometry(wanted),
       kernels(&set),
-      x(make_axis(wanted.source_width, wanted.resized_width, wanted.left, wanted.width,
-                  static_cast<Filter>(wanted.filter))),
-      y(make_axis(wanted.source_height, wanted.resized_height, wanted.top, wanted.height,
-                  static_cast<Filter>(wanted.filter))),
+      channels(samples),
+      x(std::move(across)),
+      y(std::move(down)),
       horizontal{},
       vertical{} {
     // No filter makes such weights from any size known; the digits could not hold them.
     if (std::max(largest(x), largest(y)) >= kLargestDigits) kernels = &kScalar;
-    horizontal.width = vertical.width = wanted.width;
+    horizontal.width = wanted.width;
+    horizontal.channels = channels;
+    // The vertical pass knows samples only, in threes.
+    vertical.width = (channels * wanted.width + 2) / 3;
     if (kernels->digits == Digits::none) {
         horizontal.first = x.first.data();
         horizontal.count = x.count.data();
         horizontal.weights = x.weights.data();
         horizontal.stride = x.stride;
-        row_reach = 3 * static_cast<size_t>(x.highest);
+        row_reach = channels * static_cast<size_t>(x.highest);
     } else {
         lay_out_outputs();
-        if (kernels->block_span > 0) lay_out_blocks();
+        if (kernels->block_span > 0 && channels == 3) lay_out_blocks();
     }
     lay_out_vertical();
 }
@@ -96,7 +120,7 @@ void Plan::lay_out_outputs() {
         steps_[i] = (x.first[i] + x.count[i] - first_[i] + taps - 1) / taps;
         bias_[i] = bias_of(x, i);
         most = std::max(most, steps_[i]);
-        const size_t last = 3 * (static_cast<size_t>(first_[i]) + taps * (steps_[i] - 1));
+        const size_t last = channels * (static_cast<size_t>(first_[i]) + taps * (steps_[i] - 1));
         row_reach = std::max(row_reach, last + kernels->reach);
     }
     if (!bytes && most <= kMostEvenPairs) {
@@ -104,7 +128,7 @@ void Plan::lay_out_outputs() {
         horizontal.pairs = most;
         for (int i = 0; i < x.outputs; ++i) {
             steps_[i] = most;
-            row_reach = std::max(row_reach, 3 * (static_cast<size_t>(first_[i]) + taps * (most - 1)) + kernels->reach);
+            row_reach = std::max(row_reach, channels * (static_cast<size_t>(first_[i]) + taps * (most - 1)) + kernels->reach);
         }
     }
     weights_.allocate(sizeof(int32_t) * x.outputs * most * words);

@@ -30,6 +30,7 @@ class AlignedBytes {
 
 struct Plan {
     Plan(const tledge_geometry& geometry, const RowKernels& kernels);
+    Plan(const tledge_geometry& geometry, const RowKernels& kernels, Axis across, Axis down, int channels);
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
@@ -40,11 +41,13 @@ struct Plan {
 
     tledge_geometry geometry;
     const RowKernels* kernels;
+    int channels;  // of a source row: 3 of pixels, 1 of luma, 2 of chroma
     Axis x, y;
     HorizontalTable horizontal;
     VerticalTable vertical;
     int most_groups = 1;     // that one output row reads
     size_t row_reach = 0;    // bytes of a source row, from its beginning, that the horizontal pass may load
+    std::unique_ptr<const Plan> chroma;  // of a frame's planes that are resized before they are converted
 
   private:
     void lay_out_outputs();

@@ -31,7 +31,7 @@ struct Source {
     size_t bytes;
     int first_row;
     int first_column;
-    const tledge_frame* frame = nullptr;  // instead of pixels: its rows are converted when they are read
+    const tledge_frame* frame = nullptr;  // instead of pixels: its rows are converted when they are read, or as they leave
 };
 
 Source whole_image(const Plan& plan, const uint8_t* pixels, size_t stride);

@@ -3,8 +3,8 @@
 //
 // Every set gives the same bytes as rows_scalar.cpp.
 //
-// Source rows go in groups of `rows` at a time through the horizontal pass into a group: samples (3 a pixel,
-// red first) of all its rows, laid out as the set likes. The vertical pass reads groups and writes one row of
+// Source rows go in groups of `rows` at a time through the horizontal pass into a group: samples (3 a pixel, red
+// first; 1 of luma; 2 of chroma) of all its rows, laid out as the set likes. The vertical pass reads groups and writes one row of
 // 8-bit samples, in planes or interleaved; emission turns such a row into the tensor's type.
 #pragma once
 
@@ -21,6 +21,7 @@ constexpr int kSlack = 64;
 // Weights as digits for the byte dot product, or as halves for the 16-bit one; see plan.cpp.
 struct HorizontalTable {
     int width;              // outputs (pixels)
+    int channels;           // interleaved in a row: 1, 2 or 3
     const int32_t* first;   // each output: the first source pixel
     const int32_t* count;   // each output: taps (scalar), quads of taps (digits) or pairs (halves)
     const int32_t* weights;
@@ -73,11 +74,13 @@ struct RowKernels {
     void (*vertical_interleaved)(const VerticalTable&, int row, const uint8_t* const* units, uint8_t* samples);
     void (*emit)(const EmissionTable&, int channel, const uint8_t* values, int count, void* out);
     const FrameKernels* frames;  // nullptr: no faster than frame.cpp
+    const RowKernels* planes;    // whose horizontal() takes rows of 1 and of 2 channels
 };
 
 extern const RowKernels kScalar;
 #if defined(__x86_64__)
 extern const RowKernels kAvx2;
+extern const RowKernels kAvx2Planes;
 extern const RowKernels kAvx512Vnni;
 #elif defined(__aarch64__)
 extern const RowKernels kNeon;

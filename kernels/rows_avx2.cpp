@@ -4,11 +4,8 @@
 // values, so that one step of `vpmaddwd` multiplies two taps of eight samples, and no sample is taken apart twice. What it
 // gives is four pairs of rows, each of samples of two 16-bit values, one a row: the vertical pass multiplies two rows of a
 // column in one step.
-#include <immintrin.h>
-
 #include "frame.h"
-#include "lines.h"
-#include "rows.h"
+#include "pairs_avx2.h"
 
 namespace tledge {
 namespace {
@@ -16,38 +13,13 @@ namespace {
 constexpr int kRows = 8;
 constexpr int kRowPairs = kRows / 2;
 constexpr int kChannels = 3;
-// Pixel pairs of eight rows that are laid out at a time: 12 KB, which stays in the nearest cache.
-constexpr int kTile = 128;
-
-// Whole steps of 24 samples for the vertical pass, and the tail of the last store of the horizontal one.
-size_t pair_bytes(int width) { return (static_cast<size_t>(3 * width) + 23) / 24 * 24 * 4 + 32; }
 
 size_t group_bytes(int width) { return kRowPairs * pair_bytes(width); }
 
-struct Sums {
-    __m256i low = _mm256_set1_epi32(kHalf), high = _mm256_setzero_si256();
-
-    inline void add(__m256i values, __m256i low_half, __m256i high_half) {
-        // Else the compiler loads the values twice, and adds in an order for which it has too few registers.
-        asm("" : "+x"(values));
-        low = _mm256_add_epi32(low, _mm256_madd_epi16(values, low_half));
-        high = _mm256_add_epi32(high, _mm256_madd_epi16(values, high_half));
-        asm("" : "+x"(low), "+x"(high));
-    }
-    inline __m256i value() const {
-        return _mm256_srai_epi32(_mm256_add_epi32(low, _mm256_slli_epi32(high, 11)), kPrecision);
-    }
-};
-
-inline __m256i two_rows(const uint8_t* even, const uint8_t* odd) {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(even))),
-                                   _mm_loadu_si128(reinterpret_cast<const __m128i*>(odd)), 1);
-}
-
-// Pixels of eight rows from byte `offset` on, four at a time, in pairs. A pair is three vectors: even rows in the lower
+// `count` pairs of pixels of eight rows from byte `offset` on, two at a time. A pair is three vectors: even rows in the lower
 // lanes, odd ones in the upper; lanes of vector c are red, green and blue of rows 2 c and 2 c + 1, and channel c of rows
 // 6 and 7.
-void lay_out(const uint8_t* const* rows, size_t offset, int quads, __m256i* pairs) {
+void lay_out_pixels(const uint8_t* const* rows, size_t offset, int count, __m256i* pairs) {
     const auto both = [](__m128i lane) { return _mm256_broadcastsi128_si256(lane); };
     const __m256i front = both(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, 12, -1, 13, -1));
     const __m256i back = both(_mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, 14, -1, 15, -1));
@@ -55,7 +27,7 @@ void lay_out(const uint8_t* const* rows, size_t offset, int quads, __m256i* pair
     const __m256i red = both(_mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 3, 6, 9));
     const __m256i one = _mm256_and_si256(_mm256_set1_epi8(1), _mm256_cmpgt_epi8(red, _mm256_set1_epi8(-1)));
     const __m256i green = _mm256_add_epi8(red, one), blue = _mm256_add_epi8(green, one);
-    for (int quad = 0; quad < quads; ++quad, offset += 12, pairs += 2 * kChannels) {
+    for (; count > 0; count -= 2, offset += 12, pairs += 2 * kChannels) {
         const __m256i last = two_rows(rows[6] + offset, rows[7] + offset);
         const __m256i channels[kChannels] = {_mm256_shuffle_epi8(last, red), _mm256_shuffle_epi8(last, green),
                                              _mm256_shuffle_epi8(last, blue)};
@@ -68,19 +40,16 @@ void lay_out(const uint8_t* const* rows, size_t offset, int quads, __m256i* pair
     }
 }
 
-// One pixel of eight rows.
-struct Pixel {
-    Sums sums[kChannels];
+// Where columns go, clipped, as 16-bit values, row beside row: four pairs of rows, `apart` bytes from one another.
+struct Pixels {
+    static constexpr int channels = kChannels, vectors = kChannels, tile = 128;
+    static constexpr auto lay_out = lay_out_pixels;
+    uint8_t* group;
+    size_t apart;
 
-    inline void add(const __m256i* pairs, const int32_t* halves, int count) {
-        for (int i = 0; i < count; ++i, pairs += kChannels, halves += 2) {
-            const __m256i low = _mm256_set1_epi32(halves[0]), high = _mm256_set1_epi32(halves[1]);
-            for (int c = 0; c < kChannels; ++c) sums[c].add(_mm256_load_si256(pairs + c), low, high);
-        }
-    }
-
-    // Clipped, as 16-bit values, row beside row: to four pairs of rows, `apart` bytes from one another.
-    inline void store(uint8_t* to, size_t apart) const {
+    inline void put(int x, const Column<kChannels>& column) const {
+        const Sums* sums = column.sums;
+        uint8_t* to = group + 12 * static_cast<size_t>(x);
         const __m256i most = _mm256_set1_epi16(255), last = sums[2].value();
         const __m256i words01 = _mm256_min_epu16(_mm256_packus_epi32(sums[0].value(), sums[1].value()), most);
         const __m256i words2 = _mm256_min_epu16(_mm256_packus_epi32(last, last), most);
@@ -94,59 +63,11 @@ struct Pixel {
         const __m128i rows[kRowPairs] = {row01, row23, row45, row67};
         for (int i = 0; i < kRowPairs; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * apart), rows[i]);
     }
+    void end(int) const {}
 };
 
-// count: pairs of every output, or 0 where they differ.
-template <int count>
-void horizontal_of(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
-    __m256i pairs[kChannels * (kTile + 1)];
-    const size_t apart = pair_bytes(table.width);
-    const auto of = [&](int x) { return count > 0 ? count : table.count[x]; };
-    for (int x = 0; x < table.width;) {
-        const int from = table.first[x];
-        int end = x, span = 0;
-        if (count > 0) {
-            while (end < table.width && table.first[end] <= from + 2 * (kTile - count)) ++end;
-            span = (table.first[end - 1] - from) / 2 + count;
-        } else {
-            for (; end < table.width; ++end) {
-                const int reached = (table.first[end] - from) / 2 + table.count[end];
-                if (reached > kTile) break;
-                span = reached > span ? reached : span;
-            }
-        }
-        if (end > x) {
-            lay_out(rows, 3 * static_cast<size_t>(from), (span + 1) / 2, pairs);
-            const int32_t* halves = table.weights + static_cast<size_t>(x) * table.stride;
-            for (; x < end; ++x, halves += table.stride) {
-                Pixel pixel;
-                pixel.add(pairs + kChannels * (static_cast<size_t>(table.first[x] - from) >> 1), halves, of(x));
-                pixel.store(group + 12 * static_cast<size_t>(x), apart);
-            }
-            continue;
-        }
-        // More taps than fit.
-        Pixel pixel;
-        for (int done = 0; done < table.count[x]; done += kTile) {
-            const int some = table.count[x] - done < kTile ? table.count[x] - done : kTile;
-            lay_out(rows, 3 * (static_cast<size_t>(from) + 2 * static_cast<size_t>(done)), (some + 1) / 2, pairs);
-            pixel.add(pairs, table.weights + static_cast<size_t>(x) * table.stride + 2 * done, some);
-        }
-        pixel.store(group + 12 * static_cast<size_t>(x), apart);
-        ++x;
-    }
-}
-
 void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
-    switch (table.pairs) {
-        case 1: return horizontal_of<1>(table, rows, group);
-        case 2: return horizontal_of<2>(table, rows, group);
-        case 3: return horizontal_of<3>(table, rows, group);
-        case 4: return horizontal_of<4>(table, rows, group);
-        case 5: return horizontal_of<5>(table, rows, group);
-        case 6: return horizontal_of<6>(table, rows, group);
-        default: return horizontal_of<0>(table, rows, group);
-    }
+    horizontal_to(table, rows, Pixels{group, pair_bytes(table.width)});
 }
 
 struct Samples24 {
@@ -171,7 +92,9 @@ inline Samples24 eight(const VerticalTable& table, int row, const uint8_t* const
     return {_mm_packus_epi16(words(sums[0].value()), words(sums[1].value())), _mm_packus_epi16(last, last)};
 }
 
-void vertical(const VerticalTable& table, int row, const uint8_t* const* units, uint8_t* const* planes) {
+}  // namespace
+
+void vertical_avx2(const VerticalTable& table, int row, const uint8_t* const* units, uint8_t* const* planes) {
     // Of 16 samples, those of channel c; of the 8 that follow, the rest.
     const __m128i first[3] = {_mm_setr_epi8(0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1),
                               _mm_setr_epi8(1, 4, 7, 10, 13, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1),
@@ -189,7 +112,7 @@ void vertical(const VerticalTable& table, int row, const uint8_t* const* units, 
     }
 }
 
-void vertical_interleaved(const VerticalTable& table, int row, const uint8_t* const* units, uint8_t* samples) {
+void vertical_interleaved_avx2(const VerticalTable& table, int row, const uint8_t* const* units, uint8_t* samples) {
     for (int x = 0; x < table.width; x += 8) {
         const Samples24 made = eight(table, row, units, 3 * static_cast<size_t>(x));
         uint8_t* to = samples + 3 * static_cast<size_t>(x);
@@ -198,7 +121,7 @@ void vertical_interleaved(const VerticalTable& table, int row, const uint8_t* co
     }
 }
 
-void emit(const EmissionTable& table, int channel, const uint8_t* values, int count, void* out) {
+void emit_avx2(const EmissionTable& table, int channel, const uint8_t* values, int count, void* out) {
     if (table.bytes != 4 || table.exact[channel] == 0) {
         kScalar.emit(table, channel, values, count, out);
         return;
@@ -219,9 +142,7 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
     kScalar.emit(table, channel, values + i, count - i, target + i);
 }
 
-}  // namespace
-
-const RowKernels kAvx2 = {"avx2", kRows, 2, Digits::halves, 0, 16, group_bytes, horizontal, vertical,
-                          vertical_interleaved, emit, &kFramesAvx2};
+const RowKernels kAvx2 = {"avx2", kRows, 2, Digits::halves, 0, 16, group_bytes, horizontal, vertical_avx2,
+                          vertical_interleaved_avx2, emit_avx2, &kFramesAvx2, &kAvx2Planes};
 
 }  // namespace tledge

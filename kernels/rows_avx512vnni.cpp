@@ -254,6 +254,6 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
 }  // namespace
 
 const RowKernels kAvx512Vnni = {"avx512-vnni", kRows, kRows, Digits::signed_bytes, 128, 16, group_bytes, horizontal,
-                                vertical, vertical_interleaved, emit, &kFramesAvx2};
+                                vertical, vertical_interleaved, emit, &kFramesAvx2, &kAvx2Planes};
 
 }  // namespace tledge

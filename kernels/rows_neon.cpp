@@ -103,6 +103,6 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
 }  // namespace
 
 const RowKernels kNeon = {"neon-dotprod", kRows, kRows, Digits::signed_bytes, 0, 16, group_bytes, horizontal,
-                          vertical, vertical_interleaved, emit, nullptr};
+                          vertical, vertical_interleaved, emit, nullptr, &kScalar};
 
 }  // namespace tledge

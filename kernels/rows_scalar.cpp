@@ -8,11 +8,20 @@ namespace {
 
 size_t group_bytes(int width) { return static_cast<size_t>(width) * 3; }
 
-void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
+template <int channels>
+void horizontal_of(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
     for (int x = 0; x < table.width; ++x) {
-        const uint8_t* from = rows[0] + 3 * static_cast<size_t>(table.first[x]);
+        const uint8_t* from = rows[0] + channels * static_cast<size_t>(table.first[x]);
         const int32_t* weights = table.weights + static_cast<size_t>(x) * table.stride;
-        for (int c = 0; c < 3; ++c) group[3 * x + c] = sample(from + c, 3, weights, table.count[x]);
+        for (int c = 0; c < channels; ++c) group[channels * x + c] = sample(from + c, channels, weights, table.count[x]);
+    }
+}
+
+void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
+    switch (table.channels) {
+        case 1: return horizontal_of<1>(table, rows, group);
+        case 2: return horizontal_of<2>(table, rows, group);
+        default: return horizontal_of<3>(table, rows, group);
     }
 }
 
@@ -58,6 +67,6 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
 }  // namespace
 
 const RowKernels kScalar = {"scalar", 1, 1, Digits::none, 0, 0, group_bytes, horizontal, vertical,
-                            vertical_interleaved, emit, nullptr};
+                            vertical_interleaved, emit, nullptr, &kScalar};
 
 }  // namespace tledge

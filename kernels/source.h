@@ -15,9 +15,6 @@ struct Component {
     int32_t stride, step;
 };
 
-// Which of its axes chroma halves; a source of red, green and blue has none.
-constexpr int kNoChroma = 0, kHalfColumns = 1, kHalfBoth = 2;
-
 struct Source {
     Component parts[3];
     int32_t chroma, chroma_columns, chroma_rows;

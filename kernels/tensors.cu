@@ -5,7 +5,8 @@
 // captured graph serves images of any size: `upload` copies what is used of it, `tensors` makes the batch.
 //
 // Source: source.h. Output: planes or interleaved, entries of 1, 2 or 4 bytes out of tables of 256 a channel.
-// Rounding: a pixel is converted to red, green and blue (colour.h), and then resampled (lines.h).
+// Rounding: a pixel is converted to red, green and blue (colour.h), and then resampled (lines.h). A task with axes of chroma
+// has its planes resampled each by their own axes, and the outputs converted.
 //
 // A block makes kTile x kTile outputs: its threads resample the rows under them horizontally into shared memory,
 // wait for one another, and then go down the columns. A tile whose rows do not fit there is resampled from the
@@ -29,6 +30,7 @@ struct AxisAt {
 struct Task {
     Source source;
     AxisAt x, y;
+    AxisAt chroma_x, chroma_y;  // no outputs: pixels are converted before they are resampled
     int32_t pad_left, pad_top;
     int32_t fill[3];  // the border's red, green and blue
 };
@@ -54,6 +56,14 @@ TLEDGE_LINE const int32_t* weights_of(const uint8_t* arena, const AxisAt& axis, 
     return numbers_of(arena, axis) + 2 * axis.outputs + static_cast<size_t>(i) * axis.stride;
 }
 
+TLEDGE_LINE bool planes_first(const Task& t) { return t.chroma_x.outputs > 0; }
+
+// One horizontal sample of a plane: row `row` of it, window column x.
+TLEDGE_LINE uint8_t across_plane(const Component& part, const AxisAt& axis, const uint8_t* arena, int row, int x) {
+    const uint8_t* from = row_of(part, arena, row) + static_cast<int64_t>(first_of(arena, axis, x)) * part.step;
+    return sample(from, part.step, weights_of(arena, axis, x), count_of(arena, axis, x));
+}
+
 // One horizontal sample of each channel: source row `row`, window column x.
 TLEDGE_LINE void across(const Task& t, const uint8_t* arena, int row, int x, uint8_t* rgb) {
     const SourceRow from = source_row(t.source, arena, row);
@@ -72,34 +82,58 @@ TLEDGE_LINE void across(const Task& t, const uint8_t* arena, int row, int x, uin
     rgb[2] = clip(blue);
 }
 
-// The window's part in a tile, and the source rows that it reads; rows is 0 where the tile is all border.
-struct Part {
-    int left, right, top, bottom, first_row, rows;
+// Rows of the source or of a plane.
+struct Rows {
+    int first, count;
 };
 
+// The window's part in a tile, and the source rows and rows of chroma planes that it reads; none where the tile is all border.
+struct Part {
+    int left, right, top, bottom;
+    Rows rows, chroma;
+    bool fits;  // into a Tile
+};
+
+// The rows that outputs top .. bottom - 1 of an axis read.
+TLEDGE_LINE Rows rows_under(const uint8_t* arena, const AxisAt& axis, int top, int bottom) {
+    // An output never begins before the one above it, but may end before that one does.
+    const int first = first_of(arena, axis, top);
+    int end = 0;
+    for (int y = top; y < bottom; ++y) {
+        const int last = first_of(arena, axis, y) + count_of(arena, axis, y);
+        end = last > end ? last : end;
+    }
+    return {first, end - first};
+}
+
 TLEDGE_LINE Part part_of(const Task& t, const uint8_t* arena, int tile_x, int tile_y) {
-    Part p{tile_x * kTile - t.pad_left, 0, tile_y * kTile - t.pad_top, 0, 0, 0};
+    Part p{tile_x * kTile - t.pad_left, 0, tile_y * kTile - t.pad_top, 0, {0, 0}, {0, 0}, true};
     p.right = p.left + kTile < t.x.outputs ? p.left + kTile : t.x.outputs;
     p.bottom = p.top + kTile < t.y.outputs ? p.top + kTile : t.y.outputs;
     p.left = p.left < 0 ? 0 : p.left;
     p.top = p.top < 0 ? 0 : p.top;
     if (p.left >= p.right || p.top >= p.bottom) return p;
-    // An output never begins before the one above it, but may end before that one does.
-    p.first_row = first_of(arena, t.y, p.top);
-    int end = 0;
-    for (int y = p.top; y < p.bottom; ++y) {
-        const int last = first_of(arena, t.y, y) + count_of(arena, t.y, y);
-        end = last > end ? last : end;
-    }
-    p.rows = end - p.first_row;
+    p.rows = rows_under(arena, t.y, p.top, p.bottom);
+    if (planes_first(t)) p.chroma = rows_under(arena, t.chroma_y, p.top, p.bottom);
+    p.fits = p.rows.count <= kSharedRows && p.chroma.count <= kSharedRows;
     return p;
 }
 
 // Before the barrier: thread (x, y) of the block resamples every kTile-th row of its column.
 TLEDGE_LINE void fill_tile(const Task& t, const uint8_t* arena, const Part& p, Tile* tile, int x, int y) {
     const int column = p.left + x;
-    if (p.rows > kSharedRows || column >= p.right) return;
-    for (int row = y; row < p.rows; row += kTile) across(t, arena, p.first_row + row, column, tile->rows[row][x]);
+    if (!p.fits || column >= p.right) return;
+    if (!planes_first(t)) {
+        for (int row = y; row < p.rows.count; row += kTile) across(t, arena, p.rows.first + row, column, tile->rows[row][x]);
+        return;
+    }
+    for (int part = 0; part < 3; ++part) {
+        const AxisAt& axis = part == 0 ? t.x : t.chroma_x;
+        const Rows rows = part == 0 ? p.rows : p.chroma;
+        for (int row = y; row < rows.count; row += kTile) {
+            tile->rows[row][x][part] = across_plane(t.source.parts[part], axis, arena, rows.first + row, column);
+        }
+    }
 }
 
 // `channel` is 0 for red, 1 for green, 2 for blue.
@@ -118,17 +152,41 @@ TLEDGE_LINE void store(const Output& o, const void* table, void* out, size_t ima
     }
 }
 
+// The output (x, y) of the window, of a source whose planes are resampled.
+TLEDGE_LINE void from_planes(const Task& t, const uint8_t* arena, const Part& p, const Tile* tile, int x, int y, uint8_t* rgb) {
+    uint8_t ycc[3];
+    for (int part = 0; part < 3; ++part) {
+        const AxisAt& down = part == 0 ? t.y : t.chroma_y;
+        const int first = first_of(arena, down, y), count = count_of(arena, down, y);
+        const int32_t* weights = weights_of(arena, down, y);
+        if (p.fits) {
+            const int row = first - (part == 0 ? p.rows.first : p.chroma.first);
+            ycc[part] = sample(&tile->rows[row][x - p.left][part], 3 * kTile, weights, count);
+            continue;
+        }
+        int32_t sum = kHalf;
+        for (int i = 0; i < count; ++i) {
+            sum += across_plane(t.source.parts[part], part == 0 ? t.x : t.chroma_x, arena, first + i, x) * weights[i];
+        }
+        ycc[part] = clip(sum);
+    }
+    to_rgb(t.source.matrix, ycc[0], ycc[1], ycc[2], rgb);
+}
+
 // After the barrier: the output (out_x, out_y), from the tile or from the source.
 TLEDGE_LINE void finish(const Task& t, const uint8_t* arena, const Part& p, const Tile* tile, const Output& o,
                         const void* table, void* out, size_t image, int out_x, int out_y) {
     if (out_x >= o.width || out_y >= o.height) return;
     const int x = out_x - t.pad_left, y = out_y - t.pad_top;
     uint8_t rgb[3] = {static_cast<uint8_t>(t.fill[0]), static_cast<uint8_t>(t.fill[1]), static_cast<uint8_t>(t.fill[2])};
-    if (x >= 0 && x < t.x.outputs && y >= 0 && y < t.y.outputs) {
+    const bool inside = x >= 0 && x < t.x.outputs && y >= 0 && y < t.y.outputs;
+    if (inside && planes_first(t)) {
+        from_planes(t, arena, p, tile, x, y, rgb);
+    } else if (inside) {
         const int first = first_of(arena, t.y, y), count = count_of(arena, t.y, y);
         const int32_t* weights = weights_of(arena, t.y, y);
-        if (p.rows <= kSharedRows) {
-            const uint8_t* top = tile->rows[first - p.first_row][x - p.left];
+        if (p.fits) {
+            const uint8_t* top = tile->rows[first - p.rows.first][x - p.left];
             for (int channel = 0; channel < 3; ++channel) rgb[channel] = sample(top + channel, 3 * kTile, weights, count);
         } else {
             int32_t sums[3] = {kHalf, kHalf, kHalf};

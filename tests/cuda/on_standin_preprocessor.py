@@ -21,7 +21,7 @@ from tledge.cli.failure import guarded
 from tledge.cuda.preprocessor import CudaPreprocessor, ImageBatch
 from tledge.errors import InputError, MachineError, TledgeError
 from tledge.preprocess import Box, Spec, preprocessor
-from tledge.preprocess.golden import CASES, FRAME_SPEC, FRAMES_GOLDEN, GOLDEN, golden_frames, picture
+from tledge.preprocess.golden import CASES, FRAME_CASES, GOLDEN, golden_frames, picture
 
 STANDIN = ctypes.CDLL("libcuda.so.1")
 STANDIN.standin_used_memory.restype = ctypes.c_size_t
@@ -57,8 +57,9 @@ def test_the_golden_bytes(monkeypatch):
         with CudaPreprocessor(spec) as on_gpu:
             digest.update(on_gpu(picture(131, 197)).tobytes())
     assert digest.hexdigest() == GOLDEN
-    with CudaPreprocessor(FRAME_SPEC) as on_gpu:
-        assert hashlib.sha256(on_gpu.batch(golden_frames()).tobytes()).hexdigest() == FRAMES_GOLDEN
+    for spec, expected in FRAME_CASES:
+        with CudaPreprocessor(spec) as on_gpu:
+            assert hashlib.sha256(on_gpu.batch(golden_frames()).tobytes()).hexdigest() == expected
 
 
 def test_memory_grows_with_the_largest_batch_and_no_further():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from tledge.preprocess import Box, Crop, Decode, Letterbox, Spec
+from tledge.preprocess import Box, Crop, Decode, Frames, Letterbox, Spec
 from tledge.preprocess.native import FILTERS
 
 SIDE = st.integers(1, 120)
@@ -26,7 +26,7 @@ COEFFICIENTS = st.tuples(*[st.floats(0.05, 1.0)] * 3)
 
 @st.composite
 def specs(draw: st.DrawFn) -> Spec:
-    """Draw a specification: any geometry, filter, layout, type and colour order."""
+    """Draw a specification: any geometry, filter, layout, type, colour order and order of frames."""
     dtype = draw(st.sampled_from(["float32", "float16", "int8", "uint8"]))
     integers = {"scale": draw(st.floats(0.003, 0.1)), "zero_point": draw(st.integers(0, 127))}
     return Spec(
@@ -37,6 +37,7 @@ def specs(draw: st.DrawFn) -> Spec:
         std=draw(COEFFICIENTS),
         layout=draw(st.sampled_from(["NCHW", "NHWC"])),
         dtype=dtype,
+        frames=Frames(draw(st.sampled_from(["convert-first", "planes-first"]))),
         **(integers if "int" in dtype else {}),
     )
 

@@ -164,7 +164,7 @@ def test_check() -> None:
 @given(specs(), images(150))
 def test_coefficients_are_the_resampling(spec: Spec, image: np.ndarray) -> None:
     place = window(spec.geometry, image.shape[1], image.shape[0])
-    columns, rows = host.HostPreprocessor(spec).coefficients(image.shape[1], image.shape[0])
+    columns, rows = host.HostPreprocessor(spec).coefficients(image)
 
     def resampled(lines: np.ndarray, axis: np.ndarray, outputs: int) -> np.ndarray:
         first, count = axis[:outputs], axis[outputs : 2 * outputs]

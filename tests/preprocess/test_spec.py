@@ -29,6 +29,13 @@ def test_json_is_readable_by_others() -> None:
     assert document["mean"] == [0.5, 0.5, 0.5]
 
 
+def test_what_was_not_chosen_is_not_written() -> None:
+    assert "frames" not in json.loads(Spec().to_json())
+    chosen = Spec().with_frames("planes-first")
+    assert json.loads(chosen.to_json())["frames"] == {"order": "planes-first"}
+    assert chosen.with_frames("convert-first").sha256 == Spec().sha256 != chosen.sha256
+
+
 def changed(**values: object) -> str:
     return json.dumps({**json.loads(Spec().to_json()), **values})
 
@@ -55,6 +62,9 @@ def changed(**values: object) -> str:
         (changed(layout="CHW"), "NCHW"),
         (changed(decode={"colour": "bgr", "exiff": True}), "did you mean 'exif'?"),
         (changed(decode={"exif": 1}), "decode.exif"),
+        (changed(frames={"order": "planes"}), "planes-first"),
+        (changed(frames={"ordre": "planes-first"}), "did you mean 'order'?"),
+        (changed(frames=1), "frames"),
         (changed(geometry={"kind": "corp", "size": [2, 2]}), "did you mean 'crop'?"),
         (changed(geometry={"kind": "crop", "size": [2, 2]}), "resize"),
         (changed(geometry={"kind": "crop", "resize": 100, "size": [99, 101]}), "does not fit"),

@@ -13,7 +13,7 @@ from tledge.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from tledge.preprocess import Spec
-    from tledge.preprocess.spec import Jpeg
+    from tledge.preprocess.spec import Jpeg, Order
 
 # The keys under which tledge's own export keeps them in an ONNX file's metadata_props.
 LABELS_KEY, SPEC_KEY = "tledge.labels", "tledge.preprocess"
@@ -43,6 +43,7 @@ def import_onnx(
     spec: Path | None,
     open_graph: Callable[[Path], Ports],
     decode: Jpeg | None = None,
+    frames: Order | None = None,
     force: bool = False,
 ) -> Bundle:
     """Make the bundle `out` of the classifier `model` and return it. Nothing is at `out` if this fails.
@@ -54,6 +55,7 @@ def import_onnx(
         spec: A `preprocess.json`; None: the one in the file's own metadata.
         open_graph: Opens the graph with a backend, refusing what cannot run or is no image classifier.
         decode: How JPEGs are decoded; None: as the spec says.
+        frames: Whether cameras' frames are converted first, or their planes resized; None: as the spec says.
         force: Replace a bundle that is in the way.
 
     Raises:
@@ -74,6 +76,8 @@ def import_onnx(
     parsed = Spec.from_json(text, path=str(spec or model))
     if decode is not None:
         parsed = parsed.with_jpeg(decode)
+    if frames is not None:
+        parsed = parsed.with_frames(frames)
     ports = open_graph(model)
     _check_fit(ports, names, parsed, model)
     bundle = Bundle.create(out, force=force)
@@ -81,7 +85,7 @@ def import_onnx(
         writer.put("labels.txt", "".join(f"{name}\n" for name in names).encode())
         writer.put("preprocess.json", parsed.to_json().encode())
         writer.put("fp32.onnx", data)
-        given = {"model": model, "labels": labels, "spec": spec, "decode": decode}
+        given = {"model": model, "labels": labels, "spec": spec, "decode": decode, "frames": frames}
         settings = {name: value and str(value) for name, value in given.items()}
         writer.commit("import", settings=settings)
         return writer.finish()

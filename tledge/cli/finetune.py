@@ -37,6 +37,11 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
     type=click.Choice(["exact", "fast"]),
     help="fast: JPEGs far larger than the input are decoded at a part of their size; other bits.",
 )
+@click.option(
+    "--frames",
+    type=click.Choice(["convert-first", "planes-first"]),
+    help="planes-first: a camera's planes are resized before conversion; faster, other bits.",
+)
 @click.option("--seed", type=int, help="The same seed gives the same bits on a CPU.")
 @click.option("--workers", type=int, help="Threads that read and decode; they do not change the result.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")

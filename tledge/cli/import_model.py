@@ -11,7 +11,7 @@ import click
 from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 
 if TYPE_CHECKING:
-    from tledge.preprocess.spec import Jpeg
+    from tledge.preprocess.spec import Jpeg, Order
 
 
 @subcommand("import")
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     type=click.Choice(["exact", "fast"]),
     help="fast: JPEGs far larger than the input are decoded at a part of their size; other bits.",
 )
+@click.option(
+    "--frames",
+    type=click.Choice(["convert-first", "planes-first"]),
+    help="planes-first: a camera's planes are resized before conversion; faster, other bits.",
+)
 @click.option("--force", is_flag=True, help="Replace a finished bundle that is in the way.")
 def command(
     output: Output,
@@ -32,6 +37,7 @@ def command(
     labels: Path | None,
     spec: Path | None,
     decode: Jpeg | None,
+    frames: Order | None,
     force: bool,
 ) -> None:
     """Make a bundle out of MODEL.onnx, an image classifier trained elsewhere. Needs no torch."""
@@ -45,6 +51,7 @@ def command(
         labels=labels,
         spec=spec,
         decode=decode,
+        frames=frames,
         open_graph=lambda path: open_session(path, "onnxruntime"),
         force=force,
     )

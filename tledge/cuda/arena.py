@@ -33,9 +33,16 @@ SOURCE = np.dtype(
     ],
     align=True,
 )
+AXES = ("x", "y", "chroma_x", "chroma_y")
 AXIS = np.dtype([("at", "i4"), ("outputs", "i4"), ("stride", "i4")], align=True)
 TASK = np.dtype(
-    [("source", SOURCE), ("x", AXIS), ("y", AXIS), ("pad", "i4", 2), ("fill", "i4", 3)], align=True
+    [
+        ("source", SOURCE),
+        *((name, AXIS) for name in AXES),
+        ("pad", "i4", 2),
+        ("fill", "i4", 3),
+    ],
+    align=True,
 )
 HEADER = 16
 PIECE = 16  # bytes of one load
@@ -92,7 +99,7 @@ class Arena:
         self._tasks = memory[HEADER:][: most * TASK.itemsize].view(TASK)
         # Views of what depends on where an image lies; and a place in the batch that holds none.
         self._components = self._tasks["source"]["parts"]["at"]
-        self._axes = self._tasks["x"]["at"], self._tasks["y"]["at"]
+        self._axes = tuple(self._tasks[name]["at"] for name in AXES)
         self._empty = np.zeros((), TASK)
         self._tasks[:] = self._empty
         self._used[0] = self._begin
@@ -150,25 +157,31 @@ class Arena:
         frame = image if isinstance(image, Frame) else None
         format = frame.format if frame else "rgb"
         width, height = (frame.width, frame.height) if frame else (image.shape[1], image.shape[0])  # type: ignore[union-attr]
-        columns, rows = self._host.coefficients(width, height)
+        axes = self._host.coefficients(image)
         place = window(self._spec.geometry, width, height)
-        cuts = _cuts(format, width, height, _read(columns, place.width), _read(rows, place.height))
+        outputs = (place.width, place.height) * 2
+        read = [_read(axis, count) for axis, count in zip(axes, outputs, strict=False)]
+        if len(read) == 2:
+            read += _under(LAYOUTS[format][1], width, height, *read)
+        cuts = _cuts(format, *read)
         strides = tuple(_whole(end - begin) for _, _, begin, end in cuts)
-        coefficients = np.concatenate([columns, rows]).view(np.uint8)
+        coefficients = np.concatenate(axes).view(np.uint8)
 
         task = np.zeros((), TASK)
         parts, chroma = LAYOUTS[format]
         for number, (plane, first, step) in enumerate(parts):
             top, _, begin, _ = cuts[plane]
-            at = first - top * strides[plane] - begin
-            task["source"]["parts"][number] = (at, strides[plane], step)
+            begins = first - top * strides[plane] - begin
+            task["source"]["parts"][number] = (begins, strides[plane], step)
         task["source"]["chroma"] = chroma
         task["source"]["samples"] = (width + 1) // 2, (height + 1) // 2
         if frame and frame.siting:
             task["source"]["between"] = SITINGS[frame.siting]
             task["source"]["matrix"] = frame.coefficients
-        task["x"] = 0, place.width, len(columns) // place.width - 2
-        task["y"] = len(columns), place.height, len(rows) // place.height - 2
+        at = 0
+        for name, axis, count in zip(AXES, axes, outputs, strict=False):
+            task[name] = at, count, len(axis) // count - 2
+            at += len(axis)
         task["pad"] = place.pad_left, place.pad_top
         if isinstance(self._spec.geometry, Letterbox):
             task["fill"] = self._spec.geometry.fill
@@ -187,19 +200,31 @@ def _read(axis: NDArray[np.int32], outputs: int) -> tuple[int, int]:
 
 
 def _cuts(
-    format: str, width: int, height: int, columns: tuple[int, int], rows: tuple[int, int]
+    format: str,
+    columns: tuple[int, int],
+    rows: tuple[int, int],
+    chroma_columns: tuple[int, int],
+    chroma_rows: tuple[int, int],
 ) -> tuple[tuple[int, int, int, int], ...]:
-    """Return of each plane the rows and bytes that the pixels of these columns and rows are made of."""
-    parts, chroma = LAYOUTS[format]
+    """Return of each plane the rows and bytes that hold these columns and rows of its components."""
     cuts: dict[int, tuple[int, int, int, int]] = {}
-    for number, (plane, _, step) in enumerate(parts):
-        halved = number > 0 and chroma != NO_CHROMA
-        begin, end = _halved(columns, width) if halved else columns
-        top, bottom = _halved(rows, height) if halved and chroma == HALF_BOTH else rows
+    for number, (plane, _, step) in enumerate(LAYOUTS[format][0]):
+        begin, end = chroma_columns if number > 0 else columns
+        top, bottom = chroma_rows if number > 0 else rows
         cut = top, bottom, begin * step, end * step
         known = cuts.get(plane, cut)
         cuts[plane] = top, bottom, min(known[2], cut[2]), max(known[3], cut[3])
     return tuple(cuts[plane] for plane in sorted(cuts))
+
+
+def _under(
+    chroma: int, width: int, height: int, columns: tuple[int, int], rows: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the columns and rows of chroma that the pixels of these columns and rows are converted with."""
+    return (
+        columns if chroma == NO_CHROMA else _halved(columns, width),
+        _halved(rows, height) if chroma == HALF_BOTH else rows,
+    )
 
 
 def _halved(read: tuple[int, int], side: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from tledge.preprocess.checking import choice
-from tledge.preprocess.spec import Box, Crop, Decode, Geometry, Letterbox, Spec
+from tledge.preprocess.spec import Box, Crop, Decode, Frames, Geometry, Letterbox, Spec
 
 if TYPE_CHECKING:
     from tledge.preprocess.frames import Frame
@@ -16,6 +16,7 @@ __all__ = [
     "Box",
     "Crop",
     "Decode",
+    "Frames",
     "Geometry",
     "Letterbox",
     "Preprocessor",

@@ -1,8 +1,9 @@
 """Frames as cameras and decoders give them, and what their numbers mean: stated by the caller, never guessed.
 
-A frame is converted to 8-bit red, green and blue first, and then preprocessed like any image
-(docs/preprocessing.md, "Camera formats"). The matrices are those of ITU-R BT.601-7, BT.709-6 and BT.2020-2
-(non-constant luminance), for 8-bit samples, with 16 fractional bits.
+A frame is converted to 8-bit red, green and blue first, and then preprocessed like any image; or, where the
+specification says so, its planes are resized first (docs/preprocessing.md, "Camera formats"). The matrices
+are those of ITU-R BT.601-7, BT.709-6 and BT.2020-2 (non-constant luminance), for 8-bit samples, with 16
+fractional bits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from tledge.errors import InputError
 from tledge.preprocess.checking import choice, whole
 from tledge.preprocess.images import Pixels
+from tledge.preprocess.spec import Spec
 
 # The order of `Format` in kernels/colour.h.
 Format = Literal["nv12", "nv21", "i420", "yuyv", "uyvy", "bgrx", "rgba", "grey"]
@@ -117,6 +119,13 @@ class Frame:
         return cls(format, width, height, planes, matrix, range, siting)
 
     @property
+    def chroma(self) -> tuple[int, int, int]:
+        """What chroma halves (0: nothing, 1: columns, 2: both); whether it lies between columns; rows."""
+        between_columns, between_rows = SITINGS[self.siting or "centre"]
+        halved = 0 if self.format not in YUV else 2 if self.format in HALF_HEIGHT else 1
+        return halved, int(between_columns), int(between_rows)
+
+    @property
     def coefficients(self) -> tuple[int, int, int, int, int, int]:
         """Black level, then luma, red of Cr, green of Cb, green of Cr, blue of Cb with 16 fractional bits."""
         if self.matrix is None:
@@ -134,6 +143,11 @@ class Frame:
         )
         y, rv, gu, gv, bu = (round(value * (1 << PRECISION)) for value in exact)
         return (16 if limited else 0, y, rv, gu, gv, bu)
+
+
+def resizes_planes(spec: Spec, image: Pixels | Frame) -> bool:
+    """Tell whether the planes of `image` are resized before they are converted."""
+    return spec.frames.order == "planes-first" and isinstance(image, Frame) and image.format in YUV
 
 
 def plane_shapes(format: str, width: int, height: int) -> tuple[tuple[int, int], ...]:
@@ -173,9 +187,8 @@ def to_rgb(frame: Frame) -> Pixels:
     if frame.format not in YUV:
         pixels = first[:, : 4 * width].reshape(height, width, 4)[:, :, :3]
         return np.ascontiguousarray(pixels[:, :, ::-1] if frame.format == "bgrx" else pixels)
-    luma, cb, cr = _components(frame)
+    luma, cb, cr = components(frame)
     between_columns, between_rows = SITINGS[frame.siting or "centre"]
-    black, y, rv, gu, gv, bu = frame.coefficients
     u, v = (
         (
             _spread(
@@ -187,6 +200,12 @@ def to_rgb(frame: Frame) -> Pixels:
         - 128
         for c in (cb, cr)
     )
+    return converted(frame, luma, u, v)
+
+
+def converted(frame: Frame, luma: np.ndarray, u: np.ndarray, v: np.ndarray) -> Pixels:
+    """Return rows x columns x 3 pixels of a frame's luma and of its chroma less 128, rows x columns each."""
+    black, y, rv, gu, gv, bu = frame.coefficients
     bright = (luma.astype(np.int64) - black) * y
     planes = (bright + rv * v, bright + gu * u + gv * v, bright + bu * u)
     half = 1 << (PRECISION - 1)
@@ -194,7 +213,7 @@ def to_rgb(frame: Frame) -> Pixels:
     return np.ascontiguousarray(levels, np.uint8)
 
 
-def _components(frame: Frame) -> tuple[Pixels, Pixels, Pixels]:
+def components(frame: Frame) -> tuple[Pixels, Pixels, Pixels]:
     """Return luma and the two chroma planes as they are sampled."""
     columns = (frame.width + 1) // 2
     if frame.format == "i420":

@@ -20,9 +20,15 @@ CASES = (
 # SHA-256 of the tensors of CASES for picture(131, 197), one after the other, by the Pillow reference.
 GOLDEN = "9fd4ae0db1b4123489c8c0ab57844fce99675a5731674a619d418eec8436c0ac"
 
-# The same of golden_frames() under FRAME_SPEC.
+# The same of golden_frames(): converted first, and with their planes resized first.
 FRAME_SPEC = Spec(Box((20, 30)))
-FRAMES_GOLDEN = "da4bf58993a83b5cfd410337be5b00946f9b161fb4a7a6c64671388c3375983e"
+FRAME_CASES = (
+    (FRAME_SPEC, "da4bf58993a83b5cfd410337be5b00946f9b161fb4a7a6c64671388c3375983e"),
+    (
+        FRAME_SPEC.with_frames("planes-first"),
+        "a0ccc0716250f157da04f323a4bf2c1937ff5af18ce3b01baa360de30df42c40",
+    ),
+)
 
 
 def picture(height: int, width: int) -> Pixels:

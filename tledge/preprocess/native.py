@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tledge.errors import InputError, MachineError
 
-ABI_VERSION = 9
+ABI_VERSION = 10
 LIBRARY = Path(__file__).parents[1] / "_lib" / "libtledge_kernels.so"
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
@@ -27,6 +27,7 @@ class CGeometry(ctypes.Structure):
         ("channels_last", c_int32),
         ("order", c_int32 * 3),
         ("fill", c_int32 * 3),
+        *((name, c_int32) for name in ("chroma", "between_columns", "between_rows")),
     ]
 
 

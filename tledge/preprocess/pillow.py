@@ -8,13 +8,15 @@ so two calls give the bits of the specification on every version.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from tledge.preprocess.frames import Frame, to_rgb
+from tledge.preprocess.frames import Frame, components, converted, resizes_planes, to_rgb
 from tledge.preprocess.geometry import Window, window
 from tledge.preprocess.images import Pixels, Tensor, check_image, check_out, check_pixels
+from tledge.preprocess.planes import chroma_axis, resampled
 from tledge.preprocess.spec import Letterbox, Spec
 from tledge.preprocess.tables import CHANNELS, normalisation
 
@@ -49,9 +51,13 @@ class PillowPreprocessor:
 
     def pixels(self, image: Pixels | Frame) -> Pixels:
         """Return the resampled image before normalisation: uint8 height x width x 3, red first."""
-        checked = to_rgb(image) if isinstance(image, Frame) else check_image(image)
-        place = window(self.spec.geometry, checked.shape[1], checked.shape[0])
-        resized = resample(checked, place, self.spec.filter)
+        if isinstance(image, Frame) and resizes_planes(self.spec, image):
+            place = window(self.spec.geometry, image.width, image.height)
+            resized = resample_planes(image, place, self.spec.filter)
+        else:
+            checked = to_rgb(image) if isinstance(image, Frame) else check_image(image)
+            place = window(self.spec.geometry, checked.shape[1], checked.shape[0])
+            resized = resample(checked, place, self.spec.filter)
         if not isinstance(self.spec.geometry, Letterbox):
             return resized
         canvas = np.empty((*self.spec.size, 3), np.uint8)
@@ -88,3 +94,22 @@ def resample(image: Pixels, place: Window, filter_name: str) -> Pixels:
         cut = tall.crop((0, place.top, strip.width, place.top + place.height))
         result[:, left : left + step] = np.asarray(cut)
     return result
+
+
+def resample_planes(frame: Frame, place: Window, filter_name: str) -> Pixels:
+    """Return the same of a Y'CbCr frame, whose planes are resized and then converted."""
+    luma, *chroma = components(frame)
+    y = resample(np.repeat(luma[:, :, None], 3, axis=2), place, filter_name)[:, :, 0]
+    halved, between_columns, between_rows = frame.chroma
+    across = range(place.left, place.left + place.width)
+    columns = chroma_axis(frame.width, place.resized_width, across, filter_name, bool(between_columns))
+    u, v = (resampled(plane, columns) for plane in chroma)
+    if halved == 2:
+        down = range(place.top, place.top + place.height)
+        rows = chroma_axis(frame.height, place.resized_height, down, filter_name, bool(between_rows))
+        u, v = (resampled(plane.T, rows).T for plane in (u, v))
+    else:
+        # In its rows it lies as luma does.
+        columns_done = replace(place, resized_width=place.width, left=0)
+        u, v = np.moveaxis(resample(np.stack([u, v, v], axis=2), columns_done, filter_name), 2, 0)[:2]
+    return converted(frame, y, u.astype(np.int64) - 128, v.astype(np.int64) - 128)

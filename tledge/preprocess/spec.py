@@ -26,6 +26,7 @@ Layout = Literal["NCHW", "NHWC"]
 DType = Literal["float32", "float16", "int8", "uint8"]
 Anchor = Literal["centre", "top-left"]
 Jpeg = Literal["exact", "fast"]
+Order = Literal["convert-first", "planes-first"]
 
 INTEGER_RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
@@ -55,6 +56,21 @@ class Decode:
         choice(self.jpeg, get_args(Jpeg), "decode.jpeg")
         if not isinstance(self.exif, bool):
             raise InputError(f"decode.exif is {self.exif!r}", hint="it is true or false")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How a camera's Y'CbCr frame becomes pixels of the tensor's size.
+
+    Attributes:
+        order: "convert-first", each pixel becomes red, green and blue, and is then resized as an image's; or
+            "planes-first", Y', Cb and Cr are resized and then converted: faster, and other bits.
+    """
+
+    order: Order = "convert-first"
+
+    def __post_init__(self) -> None:
+        choice(self.order, get_args(Order), "frames.order")
 
 
 @dataclass(frozen=True)
@@ -147,6 +163,7 @@ class Spec:
 
     Attributes:
         decode: bytes to pixels.
+        frames: a camera's frame to pixels.
         geometry: which part of the image, and how large.
         filter: one of Pillow's filters, antialiased as Pillow does it.
         mean: one number a channel of the tensor, in units of full scale (1.0 is white).
@@ -166,12 +183,15 @@ class Spec:
     dtype: DType = "float32"
     scale: float | None = None
     zero_point: int | None = None
+    frames: Frames = field(default_factory=Frames)
 
     def __post_init__(self) -> None:
         if not isinstance(self.geometry, Geometry):
             raise InputError(f"geometry is {self.geometry!r}", hint="it is a Crop, a Box or a Letterbox")
         if not isinstance(self.decode, Decode):
             raise InputError(f"decode is {self.decode!r}", hint="it is a Decode")
+        if not isinstance(self.frames, Frames):
+            raise InputError(f"frames is {self.frames!r}", hint="it is a Frames")
         choice(self.filter, get_args(Filter), "filter")
         choice(self.layout, get_args(Layout), "layout")
         choice(self.dtype, get_args(DType), "dtype")
@@ -201,6 +221,10 @@ class Spec:
         """Return this specification with `decode.jpeg` set."""
         return replace(self, decode=replace(self.decode, jpeg=how))
 
+    def with_frames(self, order: Order) -> Spec:
+        """Return this specification with `frames.order` set."""
+        return replace(self, frames=Frames(order))
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the tensor."""
@@ -223,10 +247,13 @@ class Spec:
         decode = vars(self.decode)
         if self.decode.jpeg == "exact":
             # It was not written before there was a choice, and must not change the hash of what it does not.
+            # So it is with the order of frames.
             decode = {name: value for name, value in decode.items() if name != "jpeg"}
+        frames = {} if self.frames == Frames() else {"frames": vars(self.frames)}
         document = {
             "schema": SCHEMA,
             "decode": decode,
+            **frames,
             "geometry": {"kind": kind, **vars(self.geometry)},
             "filter": self.filter,
             "mean": self.mean,
@@ -262,6 +289,8 @@ class Spec:
         body["geometry"] = _geometry(body["geometry"])
         if "decode" in body:
             body["decode"] = Decode(**keys_of(body["decode"], "decode", tuple(Decode.__dataclass_fields__)))
+        if "frames" in body:
+            body["frames"] = Frames(**keys_of(body["frames"], "frames", tuple(Frames.__dataclass_fields__)))
         return cls(**body)
 
 

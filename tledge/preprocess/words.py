@@ -12,6 +12,8 @@ def in_words(spec: Spec) -> str:
     how = f"{spec.filter}, {spec.decode.colour.upper()}, {exif}"
     if spec.decode.jpeg == "fast":
         how += ", large JPEGs decoded fast at a part of their size"
+    if spec.frames.order == "planes-first":
+        how += ", frames' planes resized before conversion"
     if isinstance(spec.geometry, Crop):
         resize = spec.geometry.resize
         first = (

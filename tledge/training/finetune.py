@@ -87,7 +87,9 @@ def network_of(settings: FinetuneSettings, classes: tuple[str, ...]) -> tuple[Ne
     """Return the network that training starts from, and its spec."""
     torch.manual_seed(settings.seed)
     network, spec = _begun(settings, classes)
-    return network, spec if settings.decode is None else spec.with_jpeg(settings.decode)
+    if settings.decode is not None:
+        spec = spec.with_jpeg(settings.decode)
+    return network, spec if settings.frames is None else spec.with_frames(settings.frames)
 
 
 def _begun(settings: FinetuneSettings, classes: tuple[str, ...]) -> tuple[Network, Spec]:

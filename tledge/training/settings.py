@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from tledge.errors import UsageError, nearest
-from tledge.preprocess.spec import Jpeg
+from tledge.preprocess.spec import Jpeg, Order
 
 METHODS = ("finetune", "probe")
 FREEZES = ("none", "backbone")
 OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
 DECODES = get_args(Jpeg)
+ORDERS = get_args(Order)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class FinetuneSettings:
     pool: str = "avg"  # what the weights were trained with
     image_size: int | None = None  # what the weights were trained with
     decode: Jpeg | None = None  # exact; or what the bundle of --from has: it changes bits, so it is asked for
+    frames: Order | None = (
+        None  # convert-first: a frame gives what the picture of it would; or as --from, likewise
+    )
     epochs: int | None = None  # 8, more where that is less than 300 steps, 30 at most
     batch_size: int = 32  # enough steps on a small set; larger ones gain no speed on a CPU
     optimizer: str = "adamw"  # forgives a rate that is three times off; sgd where a recipe says so
@@ -60,8 +64,10 @@ class FinetuneSettings:
             if getattr(self, name) not in known:
                 hint = nearest(getattr(self, name), known)
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}", hint=hint)
-        if self.decode is not None and self.decode not in DECODES:
-            raise UsageError(f"unknown decode {self.decode!r}", hint=nearest(self.decode, DECODES))
+        for name, known in (("decode", DECODES), ("frames", ORDERS)):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise UsageError(f"unknown {name} {value!r}", hint=nearest(value, known))
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),
