@@ -72,7 +72,7 @@ def test_the_calibration_is_whole_and_a_graph_can_be_written_from_it(made: Path)
     model = load(bundle.read("fp32.onnx"))
     again = emit_cpu.emit(
         model,
-        place(Graph(model), "int8-cpu"),
+        place(Graph(model), "int8-cpu", bits=document["variants"]["int8-cpu"]["weight_bits"]),
         calibration_file.ranges(document, "int8-cpu"),
         calibration_file.corrections(document, "int8-cpu", model),
     )
@@ -252,8 +252,12 @@ def test_an_operator_that_no_rule_knows_stays_float_and_is_named(
         assert variant["layers"][:2] == ["node_stem", "node_last"]
 
 
-@pytest.mark.parametrize(("exact", "refused"), [(True, True), (False, False)])
-def test_what_saturating_sums_lose_is_not_the_gates_affair(monkeypatch, exact: bool, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("saturates", "bits", "refused"), [(False, 8, True), (True, 8, False), (True, 7, True)]
+)
+def test_what_saturating_sums_lose_is_not_the_gates_affair(
+    monkeypatch, saturates: bool, bits: int, refused: bool
+) -> None:
     from tledge.evaluation.paired import compare
 
     logits = np.eye(40, dtype=np.float32)
@@ -262,13 +266,13 @@ def test_what_saturating_sums_lose_is_not_the_gates_affair(monkeypatch, exact: b
         "int8-cpu@onnxruntime", None, "int8-cpu", "onnxruntime", "cpu", 40, 0, 0, 9, 0, 0, 40, 1, "d", "f"
     )
     # The package's `calibrate` is the function: the module is reached by what is in it.
-    monkeypatch.setitem(check_gate.__globals__, "has_int8_dot_product", lambda: exact)
+    monkeypatch.setitem(check_gate.__globals__, "saturates_int8", lambda: saturates)
     scored = [Stage(row, logits, lost, ())]
     if refused:
         with pytest.raises(AccuracyError, match="int8-cpu loses 100"):
-            check_gate(scored, {}, dataclasses.replace(SETTINGS, max_drop=1.0))
+            check_gate(scored, {}, dataclasses.replace(SETTINGS, max_drop=1.0), bits)
     else:
-        check_gate(scored, {}, dataclasses.replace(SETTINGS, max_drop=1.0))
+        check_gate(scored, {}, dataclasses.replace(SETTINGS, max_drop=1.0), bits)
     worse = [dataclasses.replace(scored[0], row=dataclasses.replace(row, variant="int8"))]
     with pytest.raises(AccuracyError, match="int8 loses 100"):
-        check_gate(worse, {}, dataclasses.replace(SETTINGS, max_drop=1.0))
+        check_gate(worse, {}, dataclasses.replace(SETTINGS, max_drop=1.0), bits)

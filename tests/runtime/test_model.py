@@ -232,6 +232,24 @@ def test_auto_needs_what_the_machine_has(tmp_path, x86):
     assert choose.choose(bundle) == ("onnxruntime", "fp32")
 
 
+@pytest.mark.parametrize(("bits", "taken"), [(8, "fp32"), (7, "int8-cpu")])
+def test_weights_in_seven_bits_need_no_vnni(tmp_path, x86, bits, taken):
+    made = everything(tmp_path, SCORED)
+    with made.writing() as writer:
+        writer.commit("calibrate", settings={"weight_bits": bits})
+        bundle = writer.finish()
+    assert choose.choose(bundle) == ("openvino", "int8-cpu")
+    assert choose.passed_over(bundle) == ()
+    x86.setattr(machine, "has_int8_dot_product", lambda: False)
+    assert choose.choose(bundle) == ("openvino", taken)
+    told = [reason for reason in choose.passed_over(bundle) if "no VNNI" in reason]
+    assert len(told) == (bits == 8)
+    named = tledge.load(bundle.path, "onnxruntime", "int8-cpu")
+    assert [note for note in named.notes if "--cpu-weights 7" in note] == [
+        f"int8-cpu saturates: {choose.saturating(bundle, 'int8-cpu')}"
+    ] * (bits == 8)
+
+
 def test_what_is_named_is_taken(tmp_path, x86):
     bundle = everything(tmp_path, ())
     assert choose.choose(bundle, "openvino", "int8") == ("openvino", "int8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -34,6 +35,12 @@ from tledge.errors import InputError
 @click.option(
     "--write-trt-cache", type=FilePath, metavar="FILE", help="Also a calibration.cache of TensorRT 8 and 10."
 )
+@click.option(
+    "--cpu-weights",
+    type=click.Choice(["auto", "8", "7"]),
+    default="auto",
+    help="Bits of int8-cpu's weights; auto: 7 where the processor has no VNNI and 8 would saturate.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Default: the physical cores.")
 def command(
     output: Output,
@@ -45,6 +52,7 @@ def command(
     max_drop: float,
     min_agreement: float | None,
     write_trt_cache: Path | None,
+    cpu_weights: Literal["auto", "8", "7"],
     threads: int | None,
 ) -> None:
     """Make int8 (for TensorRT), int8-cpu (for x86) and fp16 of BUNDLE's network, and score them.
@@ -64,6 +72,7 @@ def command(
         max_drop=max_drop,
         min_agreement=min_agreement,
         threads=threads,
+        cpu_weights=cpu_weights,
     )
     rows = calibrate(Bundle.open(bundle), data, settings, output.progress)
     found = calibration_file.read(Bundle.open(bundle))

@@ -93,7 +93,7 @@ def _rounded_name(layer: Layer) -> str:
 
 
 def _real(graph: Graph, layer: Layer, offsets: NDArray[np.int8] | None = None) -> NDArray[np.float32]:
-    integers, scales = weights(graph.constants[layer.weight], layer.axis, offsets=offsets)
+    integers, scales = weights(graph.constants[layer.weight], layer.axis, offsets=offsets, bits=layer.bits)
     return (integers * along(scales, layer.axis, integers.ndim)).astype(np.float32)
 
 
@@ -105,7 +105,7 @@ def _learn(walk: _Walk, graph: Graph, layer: Layer) -> NDArray[np.int8] | None:
     if reach is None:
         return None
     seen = rounding.covariance(walk.before(layer.node, layer.input), reach)
-    offsets = rounding.learn(graph.constants[layer.weight], seen, layer.axis)
+    offsets = rounding.learn(graph.constants[layer.weight], seen, layer.axis, layer.bits)
     held = next(t for t in walk.model.graph.initializer if t.name == _rounded_name(layer))
     held.CopyFrom(numpy_helper.from_array(_real(graph, layer, offsets), held.name))
     return offsets

@@ -20,7 +20,7 @@ from tledge.errors import AccuracyError, BundleError, UsageError, nearest
 from tledge.evaluation import card, stage
 from tledge.preprocess import Preprocessor, preprocessor
 from tledge.progress import Progress
-from tledge.quantization import recipe
+from tledge.quantization import narrow, recipe
 from tledge.quantization.build import METHODS, Built, Network, Trial, Tune, answers
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.images import Images, choose, tensors
@@ -29,7 +29,8 @@ from tledge.quantization.ladder import Job, climb
 from tledge.quantization.observe import observe
 from tledge.quantization.observers import Observer
 from tledge.quantization.placement import TARGETS, Placement, Target, place
-from tledge.runtime.machine import has_int8_dot_product, physical_cores
+from tledge.quantization.qdq import Bits
+from tledge.runtime.machine import physical_cores, saturates_int8
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -43,6 +44,12 @@ AGREEMENT = 99.0
 # Per cent of the multiplications that may be left in float for it: on MobileNetV2 the first depthwise
 # convolution (1.2 %) does half of the harm, and 99 % on hard images would take two thirds of the network.
 SPARE = 5.0
+# What is said where the processor has no VNNI.
+NARROW = "no VNNI here: int8-cpu gets weights in 7 bits, whose sums cannot saturate (--cpu-weights)"
+SATURATING = (
+    "no VNNI here: choices are made in exact arithmetic; the scores of int8-cpu are what this processor "
+    "answers, whose sums saturate, and have no part in the gate"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class CalibrateSettings:
     max_drop: float = 0.5  # points of top-1
     min_agreement: float | None = None  # per cent of answers kept; None: repair aims at AGREEMENT
     threads: int | None = None  # None: the physical cores
+    cpu_weights: narrow.Asked = "auto"  # 7 bits where this processor's sums saturate
 
 
 def calibrate(
@@ -82,6 +90,9 @@ def calibrate(
     settings, progress = settings or CalibrateSettings(), progress or Progress.silent()
     if settings.ranges not in METHODS:
         raise UsageError(f"no such ranges: {settings.ranges}", hint=nearest(settings.ranges, METHODS))
+    if settings.cpu_weights not in narrow.ASKED:
+        hint = nearest(settings.cpu_weights, narrow.ASKED)
+        raise UsageError(f"no such weights: {settings.cpu_weights}", hint=hint)
     if (settings.images is not None and settings.images < 1) or settings.tune < 1:
         raise UsageError("calibrating needs at least one image")
     started = time.monotonic()
@@ -97,7 +108,8 @@ def calibrate(
         model = load(bundle.read("fp32.onnx"), str(bundle.path / "fp32.onnx"))
         graph = Graph(model)
         floating = followed.floating(graph)
-        placements = [place(graph, target, floating) for target in TARGETS]
+        bits = narrow.bits(settings.cpu_weights)
+        placements = [place(graph, target, floating, bits) for target in TARGETS]
         tell_unknown(placements[0], progress)
         prepare = preprocessor(bundle.spec, using="host")
 
@@ -106,11 +118,8 @@ def calibrate(
 
         observers = seen(model)
         tell_constant(observers, progress)
-        if not has_int8_dot_product():
-            progress.note(
-                "no VNNI here: choices are made in exact arithmetic; the scores of int8-cpu are what this "
-                "processor answers, whose sums saturate, and have no part in the gate"
-            )
+        if saturates_int8():
+            progress.note(NARROW if bits == 7 else SATURATING)
         tune = read_tune(model, images, bundle, threads)
         job = Job(
             tune=tune,
@@ -122,6 +131,7 @@ def calibrate(
             most_float=lambda trial: most_float(trial, settings),
             threads=threads,
             progress=progress,
+            bits=bits,
         )
         repaired = climb(Network(model, observers), TARGETS, job, lambda other: seen(other.model))
         scored = keep(
@@ -132,14 +142,15 @@ def calibrate(
             images=images,
             followed=followed,
             tune=tune,
-            check=lambda found: check_gate(found, repaired.built, settings),
+            check=lambda found: check_gate(found, repaired.built, settings, bits),
             threads=threads,
             progress=progress,
         )
         writer.commit(
             "calibrate",
             made_from=["fp32.onnx"],
-            settings=dataclasses.asdict(settings) | {"data": None if data is None else str(data)},
+            settings=dataclasses.asdict(settings)
+            | {"data": None if data is None else str(data), "weight_bits": bits},
             seconds=time.monotonic() - started,
         )
         card.refresh(writer)
@@ -193,19 +204,21 @@ def read_tune(model: ModelProto, images: Images, bundle: Bundle, threads: int) -
     return Tune(values, labels, answers(session(model, threads), values))
 
 
-def check_gate(scored: list[stage.Stage], built: Mapping[Target, Built], settings: CalibrateSettings) -> None:
+def check_gate(
+    scored: list[stage.Stage], built: Mapping[Target, Built], settings: CalibrateSettings, bits: Bits = 8
+) -> None:
     """Raise AccuracyError if a variant loses more than allowed on the eval images, by the paired test.
 
     ONNX Runtime's answers decide: they are the arithmetic that was calibrated. Another backend's row says
-    what it loses there, and keeps `auto` from taking it where that is too much. Where INT8 sums saturate,
-    what `int8-cpu` loses is this processor's: it is in the ledger, `auto` does not take it here, and it must
-    not keep the other variants from being made.
+    what it loses there, and keeps `auto` from taking it where that is too much. Where sums of 8-bit weights
+    saturate, what `int8-cpu` loses is this processor's: it is in the ledger, `auto` does not take it here,
+    and it must not keep the other variants from being made.
     """
     for one in scored:
         found = one.comparison
         if found is None or one.row.variant == stage.REFERENCE[0] or one.row.backend != stage.REFERENCE[1]:
             continue
-        if one.row.variant == "int8-cpu" and not has_int8_dot_product():
+        if one.row.variant == "int8-cpu" and bits == 8 and saturates_int8():
             continue
         lost = found.drop_low > settings.max_drop
         few = settings.min_agreement is not None and found.agreement < settings.min_agreement

@@ -50,8 +50,8 @@ def encode(
         "tune": [image.sha256 for image in images.tune],
         "equalised": {name: _floats(by) for name, by in repaired.network.equalised.items()},
         "tensors": {name: _tensor(seen) for name, seen in sorted(repaired.network.observers.items())},
-        "corrections": _corrections(repaired.mended.get("correction", {})),
-        "rounding": _corrections(repaired.mended.get("rounding", {})),
+        **_mended(repaired.mended),
+        "narrowed": _mended(repaired.narrowed),
         "variants": {name: _variant(one) for name, one in repaired.built.items()},
     }
     # One line a tensor and a layer: a file that can be read, and compared with diff.
@@ -78,6 +78,7 @@ def _variant(one: Built) -> dict[str, Any]:
     decisions = [d for d in one.placement.decisions if not d.int8]
     return {
         "ranges_by": one.chosen.ranges,
+        "weight_bits": one.placement.bits,
         "corrected": one.chosen.corrected,
         "rounded": one.chosen.rounded,
         "ranges": {name: [found.low, found.high] for name, found in one.ranges.items()},
@@ -125,8 +126,12 @@ def on_front(trial: Trial, trials: Sequence[Trial]) -> bool:
     )
 
 
-def _corrections(mended: Mapping[str, Correction]) -> dict[str, Any]:
-    return {node: _correction(one) for node, one in mended.items()}
+def _mended(made: Mapping[str, Mapping[str, Correction]]) -> dict[str, Any]:
+    keys = {"corrections": "correction", "rounding": "rounding"}
+    return {
+        key: {node: _correction(one) for node, one in made.get(step, {}).items()}
+        for key, step in keys.items()
+    }
 
 
 def _correction(mended: Correction) -> dict[str, str]:
@@ -185,7 +190,8 @@ def corrections(document: Mapping[str, Any], variant: str, model: ModelProto) ->
     graph = Graph(model)
     weights = {node.name: node.input[1] for node in graph.nodes if len(node.input) > 1}
     found = {}
-    for node, mended in document["rounding" if decided.get("rounded") else "corrections"].items():
+    made = document["narrowed"] if decided.get("weight_bits", 8) == 7 else document
+    for node, mended in made["rounding" if decided.get("rounded") else "corrections"].items():
         gain, bias = (np.array(mended[key].split(), np.float32) for key in ("gain", "bias"))
         offsets = None
         if "offsets" in mended:

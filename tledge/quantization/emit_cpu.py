@@ -1,9 +1,10 @@
 """The `int8-cpu` variant: Q/DQ as ONNX Runtime and OpenVINO fuse it into INT8 kernels on x86.
 
 Unsigned activations with a zero point (VNNI multiplies unsigned by signed bytes), signed weights with a scale
-for each output channel, INT32 biases (scale of the input times scale of the weight), and Q/DQ on every
-output, without which ONNX Runtime makes no QLinearConv of a convolution. A Relu or Clip at zero after a
-quantised operator is left out: saturation to [0, 255] is what it does.
+for each output channel (in 7 bits where sums would saturate, see `tledge.quantization.narrow`), INT32 biases
+(scale of the input times scale of the weight), and Q/DQ on every output, without which ONNX Runtime makes no
+QLinearConv of a convolution. A Relu or Clip at zero after a quantised operator is left out: saturation to
+[0, 255] is what it does.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def _write(
         bias = None
     # A dead channel may have a bias far larger than its weights: its scale is raised until the bias fits.
     least = 0.0 if bias is None else np.abs(bias.astype(np.float64)) / (entry.scale * LARGEST_BIAS)
-    integers, steps = weights(graph.constants[layer.weight], layer.axis, least, gain, offsets)
+    integers, steps = weights(
+        graph.constants[layer.weight], layer.axis, least, gain, offsets, bits=layer.bits
+    )
     node.input[1] = writer.dequantise(f"{layer.node}.weight", integers, steps, layer.axis)
     if bias is not None:
         scale = np.float32(entry.scale) * steps

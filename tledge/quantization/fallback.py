@@ -55,7 +55,7 @@ def fall_back(
     target, already = built.placement.target, frozenset(built.chosen.floating)
 
     def placed(nodes: frozenset[str]) -> Placement:
-        return place(graph, target, nodes | already)
+        return place(graph, target, nodes | already, built.placement.bits)
 
     few = Tune(tune.tensors[:RANKED], tune.labels[:RANKED], tune.logits[:RANKED])
 

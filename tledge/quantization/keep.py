@@ -15,6 +15,7 @@ from tledge.quantization.build import Built, Tune, judge
 from tledge.quantization.images import Images
 from tledge.quantization.ladder import Repaired
 from tledge.quantization.placement import Target
+from tledge.quantization.qdq import Bits
 from tledge.runtime.choose import others
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def keep(
     `model` is the float network, simplified; `check` may refuse the scores before anything is staged.
     """
     graphs = write_graphs(model, repaired)
-    scored = score(bundle, graphs, images, threads, progress)
+    bits = repaired.built["int8-cpu"].placement.bits
+    scored = score(bundle, graphs, images, bits=bits, threads=threads, progress=progress)
     check(scored)
     for variant, file in graphs.items():
         writer.put(f"{variant}.onnx", file)
@@ -71,11 +73,18 @@ def write_graphs(model: ModelProto, repaired: Repaired) -> dict[str, bytes]:
 
 
 def score(
-    bundle: Bundle, graphs: Mapping[str, bytes], images: Images, threads: int, progress: Progress
+    bundle: Bundle,
+    graphs: Mapping[str, bytes],
+    images: Images,
+    *,
+    bits: Bits,
+    threads: int,
+    progress: Progress,
 ) -> list[stage.Stage]:
     """Return each variant scored against `fp32`; that comes first where the bundle has no row of it yet.
 
-    `int8-cpu` is scored on every backend that a user may be answered by without asking for it.
+    `int8-cpu`, whose weights have `bits`, is scored on every backend that a user may be answered by without
+    asking for it.
     """
     scored = []
     logits = None
@@ -86,7 +95,7 @@ def score(
         scored.append(reference)
         logits = reference.logits
     runs = [(variant, stage.REFERENCE[1]) for variant in graphs]
-    for variant, backend in runs + [("int8-cpu", backend) for backend in others("int8-cpu")]:
+    for variant, backend in runs + [("int8-cpu", backend) for backend in others("int8-cpu", bits)]:
         scored.append(
             stage.measure(
                 bundle,

@@ -22,7 +22,7 @@ from tledge.quantization.fallback import fall_back
 from tledge.quantization.graph import Graph
 from tledge.quantization.observers import Observer
 from tledge.quantization.placement import Layer, Target, place
-from tledge.quantization.qdq import Correction, weight_noise
+from tledge.quantization.qdq import Bits, Correction, weight_noise
 
 # Power of the rounding error over that of the weights: 8 bits leave about a ten-thousandth.
 ON_GRID = 1e-6
@@ -33,6 +33,7 @@ class Job:
     """What a ladder works with.
 
     `fitting` are the calibration tensors that repairs are fitted on, `methods` the ways to find ranges,
+    `bits` those of the weights of `int8-cpu`,
     `repair` the steps that may be tried, `floating` the nodes that stay float whatever the rules say;
     `within` tells whether a state is within the budget, and `most_float` what percentage of the
     multiplications may be left in float to mend it.
@@ -47,6 +48,7 @@ class Job:
     most_float: Callable[[Trial], float]
     threads: int
     progress: Progress
+    bits: Bits = 8
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Mending:
     def is_needed(self) -> bool:
         """Tell whether weights lose anything: those of some networks lie on an INT8 grid already."""
         graph = Graph(self.network.model)
-        found = [weight_noise(graph.constants[layer.weight], layer.axis) for layer in self.layers]
+        found = [weight_noise(graph.constants[one.weight], one.axis, one.bits) for one in self.layers]
         return bool(found) and max(found) > ON_GRID
 
     def corrections(self, step: str) -> dict[str, Correction]:
@@ -81,10 +83,14 @@ class Mending:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What the ladder ended with: the network, what was mended in its layers by step, and the variants."""
+    """What the ladder ended with: the network, the variants, and what was mended in layers by step.
+
+    `mended` is of weights in 8 bits, `narrowed` of those in 7.
+    """
 
     network: Network
     mended: Mapping[str, Mapping[str, Correction]]
+    narrowed: Mapping[str, Mapping[str, Correction]]
     built: Mapping[Target, Built]
 
 
@@ -105,10 +111,16 @@ def climb(
     states = {target: _state(network, target, job, step="ranges") for target in targets}
     if "equalisation" in job.repair and not all(job.within(state.chosen) for state in states.values()):
         network, states = _equalised(network, states, job, observe_again)
-    layers = max((state.placement.layers for state in states.values()), key=len)
-    mending = Mending(network, layers, job)
-    built = {target: _climb(network, state, job, mending) for target, state in states.items()}
-    return Repaired(network, mending.made, built)
+    built: dict[Target, Built] = {}
+    made: dict[Bits, dict[str, dict[str, Correction]]] = {}
+    widths: tuple[Bits, ...] = (8, 7)
+    for bits in widths:
+        alike = {target: state for target, state in states.items() if state.placement.bits == bits}
+        layers = max((state.placement.layers for state in alike.values()), key=len, default=())
+        mending = Mending(network, layers, job)
+        built |= {target: _climb(network, state, job, mending) for target, state in alike.items()}
+        made[bits] = mending.made
+    return Repaired(network, made[8], made[7], {target: built[target] for target in targets})
 
 
 def find_state(
@@ -121,9 +133,10 @@ def find_state(
     threads: int,
     progress: Progress,
     step: str = "ranges",
+    bits: Bits = 8,
 ) -> Built:
     """Return the variant with the better of two: ranges that each layer chooses, or the first method's."""
-    placement = place(Graph(network.model), target, floating)
+    placement = place(Graph(network.model), target, floating, bits)
     candidates = [find_ranges(placement, network.observers, method) for method in methods]
     tried = {methods[0]: candidates[0]}
     started = time.monotonic()
@@ -153,6 +166,7 @@ def _state(network: Network, target: Target, job: Job, *, step: str) -> Built:
         threads=job.threads,
         progress=job.progress,
         step=step,
+        bits=job.bits,
     )
 
 

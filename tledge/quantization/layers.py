@@ -60,7 +60,7 @@ def describe(bundle: Bundle) -> dict[str, tuple[LayerView, ...]]:
 
 def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple[LayerView, ...]:
     reasons = {one["node"]: one["rule"] for one in document["variants"][target]["float"]}
-    placement = place(graph, target, frozenset(reasons))
+    placement = place(graph, target, frozenset(reasons), document["variants"][target].get("weight_bits", 8))
     found = shared(calibration_file.ranges(document, target), placement)
     layers = {layer.node: layer for layer in placement.layers}
     noise: dict[str, float] = {}
@@ -73,7 +73,7 @@ def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple
         power = max(seen.squares / seen.count, 0.0)
         error = clip_error(seen, span.low, span.high, (span.high - span.low) / steps)
         of_input = error / power if power else 0.0
-        noise[layer.node] = of_input + weight_noise(graph.constants[layer.weight], layer.axis)
+        noise[layer.node] = of_input + weight_noise(graph.constants[layer.weight], layer.axis, layer.bits)
         covered[layer.node] = span
     views = []
     for node in graph.nodes:

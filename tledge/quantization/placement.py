@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tledge.quantization import narrow
 from tledge.quantization.centring import can_be_centred
 from tledge.quantization.graph import Graph, attributes
+from tledge.quantization.qdq import Bits
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -152,7 +154,7 @@ class Layer:
     """A weighted operator in INT8. `axis` is the weight's axis of output channels.
 
     `result` is the tensor after the Relu or Clip named `activation` that quantisation can absorb, else
-    `output` itself.
+    `output` itself. `bits` are those of its weights (see `tledge.quantization.narrow`).
     """
 
     node: str
@@ -164,6 +166,7 @@ class Layer:
     axis: int
     activation: str | None
     result: str
+    bits: Bits
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,8 @@ class Placement:
     `layers` and `sums` (residual additions: node, shortcut tensor) are INT8; `tensors` are the activations
     that get a scale, in graph order; `groups` are sets of them that share one scale; `absorbed` names the
     Relu and Clip nodes that are left out because saturation does their work (int8-cpu); `centred` are those
-    of the tensors whose middle is moved to zero, which doubles their steps (int8).
+    of the tensors whose middle is moved to zero, which doubles their steps (int8). `bits` is what weights
+    have where a rule of `tledge.quantization.narrow` speaks for them (int8-cpu).
     """
 
     target: Target
@@ -194,10 +198,16 @@ class Placement:
     absorbed: tuple[str, ...]
     centred: tuple[str, ...]
     decisions: tuple[Decision, ...]
+    bits: Bits = 8
 
 
-def place(graph: Graph, target: Target, floating: frozenset[str] = frozenset()) -> Placement:
-    """Return what is INT8 for `target`; nodes named in `floating` stay float whatever the rules say."""
+def place(graph: Graph, target: Target, floating: frozenset[str] = frozenset(), bits: Bits = 8) -> Placement:
+    """Return what is INT8 for `target`.
+
+    Nodes named in `floating` stay float whatever the rules say. `bits` 7 is for `int8-cpu` on processors
+    whose sums saturate; `int8` knows no such thing.
+    """
+    bits = bits if target == "int8-cpu" else 8
     decisions: list[Decision] = []
     layers: list[Layer] = []
     additions: list[NodeProto] = []
@@ -206,7 +216,7 @@ def place(graph: Graph, target: Target, floating: frozenset[str] = frozenset()) 
         int8 = rule.int8 and node.name not in floating
         decisions.append(Decision(node.name, node.op_type, int8, rule.name if int8 == rule.int8 else "asked"))
         if int8 and node.op_type in WEIGHTED:
-            layers.append(_layer(graph, node))
+            layers.append(_layer(graph, node, bits))
         elif int8 and rule.name == "residual":
             additions.append(node)
     tensors = [layer.input for layer in layers]
@@ -234,15 +244,15 @@ def place(graph: Graph, target: Target, floating: frozenset[str] = frozenset()) 
         inside = {layer.node for layer in layers}
         centred = tuple(name for name in unique if name not in held and can_be_centred(graph, name, inside))
     parts = (tuple(layers), tuple(sums), tuple(unique), groups, gone, centred, tuple(decisions))
-    return Placement(target, *parts)
+    return Placement(target, *parts, bits)
 
 
-def _layer(graph: Graph, node: NodeProto) -> Layer:
+def _layer(graph: Graph, node: NodeProto, bits: Bits) -> Layer:
     bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
     axis = 0 if node.op_type == "Conv" or attributes(node).get("transB", 0) else 1
     activation, result = _absorbed(graph, node.output[0])
-    name = node.output[0]
-    return Layer(node.name, node.op_type, node.input[0], node.input[1], bias, name, axis, activation, result)
+    parts = (node.name, node.op_type, node.input[0], node.input[1], bias, node.output[0], axis)
+    return Layer(*parts, activation, result, narrow.of_layer(graph, node, bits))
 
 
 def _absorbed(graph: Graph, tensor: str) -> tuple[str | None, str]:

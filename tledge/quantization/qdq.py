@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
     from tledge.quantization.placement import Placement
 
+Bits = Literal[7, 8]
+
 # Scales below this would be lost where a backend keeps them as float32 with flushed subnormals.
 LEAST_SCALE = float(np.finfo(np.float32).tiny) * 2**24
+# The most that two weights of one sign may be together where their products with two bytes are added in 16
+# bits with a sign: 128 x 255 is 32640, and 32767 the largest.
+PAIR = 128
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,14 @@ def weights(
     least: NDArray[np.float64] | float = 0.0,
     gain: NDArray[np.float32] | float = 1.0,
     offsets: NDArray[np.int8] | None = None,
+    *,
+    bits: Bits = 8,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return signed INT8 weights and their scales, one for each index along `axis`.
 
-    The largest magnitude of a channel becomes 127: -128 is not used, so that weights are symmetric.
+    The largest magnitude of a channel becomes 127: -128 is not used, so that weights are symmetric. With 7
+    bits no two weights of one sign in a channel are more than `PAIR` together, whichever of them meet: all
+    are within 64 but for one that is much larger than the others of its sign.
 
     Args:
         values: The float weights.
@@ -68,21 +77,46 @@ def weights(
         least: No scale is smaller than this.
         gain: What the scales are multiplied by after rounding: the integers stay.
         offsets: Steps added to the integers, but where `least` made the scale another one.
+        bits: 7 where pairs of products must not saturate (see `tledge.quantization.narrow`).
     """
     moved = np.moveaxis(np.asarray(values, np.float64), axis, 0)
-    largest = np.abs(moved.reshape(len(moved), -1)).max(axis=1)
-    scales = np.maximum(np.maximum(largest / 127, least), LEAST_SCALE).astype(np.float32)
+    needed = _largest_step(moved.reshape(len(moved), -1), bits)
+    scales = np.maximum(np.maximum(needed, least), LEAST_SCALE).astype(np.float32)
     integers = np.round(moved / along(scales, 0, moved.ndim))
     if offsets is not None:
-        kept = largest / 127 >= np.maximum(least, LEAST_SCALE)
+        kept = needed >= np.maximum(least, LEAST_SCALE)
         integers += np.moveaxis(offsets, axis, 0) * along(kept, 0, moved.ndim)
     integers = np.clip(integers, -127, 127).astype(np.int8)
     return np.ascontiguousarray(np.moveaxis(integers, 0, axis)), (scales * gain).astype(np.float32)
 
 
-def weight_noise(values: NDArray[np.float32], axis: int) -> float:
+def _largest_step(rows: NDArray[np.float64], bits: Bits) -> NDArray[np.float64]:
+    """Return the scale of each channel, the rows of a matrix."""
+    steps: NDArray[np.float64] = np.abs(rows).max(axis=1) / 127
+    if bits == 7:
+        ordered = np.sort(rows, axis=1)
+        up, down = np.maximum(ordered[:, -2:], 0).sum(axis=1), -np.minimum(ordered[:, :2], 0).sum(axis=1)
+        # Half a step of room, as both may be rounded up.
+        steps = np.maximum(steps, np.maximum(up, down) / (PAIR - 0.5))
+    return steps
+
+
+def limits(integers: NDArray[np.float32], bits: Bits) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return how far each weight may move down and up (... x weights of a channel), all of them at once."""
+    if bits == 8:
+        return np.full_like(integers, -127), np.full_like(integers, 127)
+    half = np.float32(PAIR // 2)
+
+    def most(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        top = np.maximum(values.max(axis=-1, keepdims=True), half)
+        return np.where(values > half, values, PAIR - top)
+
+    return -most(-integers), most(integers)
+
+
+def weight_noise(values: NDArray[np.float32], axis: int, bits: Bits = 8) -> float:
     """Return the power of the rounding error of INT8 weights over the power of the weights."""
-    integers, scales = weights(values, axis)
+    integers, scales = weights(values, axis, bits=bits)
     error = integers * along(scales, axis, values.ndim) - values
     power = float(np.square(values, dtype=np.float64).sum())
     return float(np.square(error).sum()) / power if power else 0.0

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tledge.quantization.graph import Graph, attributes
-from tledge.quantization.qdq import weights
+from tledge.quantization.qdq import Bits, limits, weights
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -33,15 +33,16 @@ SAMPLE = 16 * 2**20
 DAMPING = 0.01
 
 
-def learn(values: Array, covariance: NDArray[np.float64], axis: int = 0) -> NDArray[np.int8]:
+def learn(values: Array, covariance: NDArray[np.float64], axis: int = 0, bits: Bits = 8) -> NDArray[np.int8]:
     """Return the steps by which the INT8 weights are to differ from the nearest ones.
 
     Args:
         values: Float weights of a convolution (out x in / groups x ...) or a product.
         covariance: Of the inputs of one output, groups x K x K, K the weights of an output channel.
         axis: Of the output channels.
+        bits: Of the weights: 7 where pairs of products must not saturate.
     """
-    nearest, scales = weights(values, axis)
+    nearest, scales = weights(values, axis, bits=bits)
     moved = np.moveaxis(values, axis, 0)
     groups, size = covariance.shape[:2]
     start = np.moveaxis(nearest, axis, 0).reshape(groups, -1, size).astype(np.float32)
@@ -50,6 +51,7 @@ def learn(values: Array, covariance: NDArray[np.float64], axis: int = 0) -> NDAr
     damped = covariance + DAMPING * np.einsum("gkk->g", covariance)[:, None, None] / size * np.eye(size)
     lively = np.einsum("gkk->gk", damped) > 0
     h = damped.astype(np.float32)
+    low, high = limits(start, bits)
     integers = start.copy()
     slope = error @ h
     for _ in range(SWEEPS):
@@ -57,7 +59,7 @@ def learn(values: Array, covariance: NDArray[np.float64], axis: int = 0) -> NDAr
         for k in range(size):
             curve = np.where(lively[:, k], h[:, k, k], 1.0)[:, None] * step
             wanted = np.round(-slope[:, :, k] / curve) * lively[:, k, None]
-            delta = np.clip(integers[:, :, k] + wanted, -127, 127) - integers[:, :, k]
+            delta = np.clip(integers[:, :, k] + wanted, low[:, :, k], high[:, :, k]) - integers[:, :, k]
             rows = np.flatnonzero(delta.any(axis=0))
             if rows.size:
                 changed += int(np.count_nonzero(delta))

@@ -21,7 +21,7 @@ class Choice:
 
     variant: str
     backend: str
-    needs: str  # "any"; "x86"; "int8": x86 with an exact INT8 dot product; "engine": one that fits here
+    needs: str  # "any"; "x86"; "int8": x86 whose INT8 sums are exact; "engine": one that fits here
     because: str
 
 
@@ -76,10 +76,11 @@ def choose(bundle: Bundle, backend: str = "auto", variant: str = "auto") -> tupl
     return pair
 
 
-def others(variant: str) -> tuple[str, ...]:
+def others(variant: str, weight_bits: int = 8) -> tuple[str, ...]:
     """Return the backends beside the reference's that "auto" may take for `variant` on this machine.
 
-    A command that makes the variant scores it on them too, or "auto" would never take them.
+    A command that makes the variant scores it on them too, or "auto" would never take them. `weight_bits`
+    are those of its weights.
     """
     return tuple(
         choice.backend
@@ -87,14 +88,14 @@ def others(variant: str) -> tuple[str, ...]:
         if choice.variant == variant
         and choice.needs != "engine"
         and choice.backend != REFERENCE.backend
-        and _runs_here(choice)
+        and _runs_here(choice, weight_bits)
     )
 
 
-def _runs_here(choice: Choice) -> bool:
+def _runs_here(choice: Choice, weight_bits: int) -> bool:
     if choice.needs in ("x86", "int8") and not machine.is_x86():
         return False
-    if choice.needs == "int8" and not machine.has_int8_dot_product():
+    if choice.needs == "int8" and weight_bits > 7 and machine.saturates_int8():
         return False
     return backends.missing(choice.backend) is None
 
@@ -107,7 +108,7 @@ def _fits(bundle: Bundle, choice: Choice) -> bool:
             one for one in engines(bundle) if (one.backend, one.variant) == (choice.backend, choice.variant)
         ]
         return any(not obstacle(bundle, one) for one in found)
-    if not _runs_here(choice):
+    if not _runs_here(choice, weight_bits(bundle)):
         return False
     return choice == REFERENCE or passed(bundle, f"{choice.variant}@{choice.backend}")
 
@@ -128,16 +129,36 @@ def obstacle(bundle: Bundle, engine: EngineManifest) -> str:
 
 
 def passed_over(bundle: Bundle) -> tuple[str, ...]:
-    """Return, for each reason for which "auto" takes no engines of the bundle here, which and why."""
+    """Return, for each reason for which "auto" takes no engines here, which; and why it takes no `int8-cpu`."""
     reasons: dict[str, list[str]] = {}
     for engine in engines(bundle):
         reasons.setdefault(obstacle(bundle, engine), []).append(engine.name)
-    return tuple(
+    told = [
         f"the engine {names[0]} is not taken: {reason}"
         if len(names) == 1
         else f"the engines {', '.join(names)} are not taken: {reason}"
         for reason, names in reasons.items()
         if reason
+    ]
+    reason = saturating(bundle, "int8-cpu")
+    return (*told, f"int8-cpu is not taken: {reason}") if reason else tuple(told)
+
+
+def weight_bits(bundle: Bundle) -> int:
+    """Return how many bits the weights of the bundle's `int8-cpu` have; 7 saturate on no processor."""
+    bits: int = bundle.settings.get("calibrate", {}).get("weight_bits", 8)
+    return bits
+
+
+def saturating(bundle: Bundle, variant: str) -> str:
+    """Say why a variant of the bundle does not answer here as it was calibrated, or return "" if it does."""
+    if variant != "int8-cpu" or variant not in bundle.variants:
+        return ""
+    if weight_bits(bundle) <= 7 or not machine.saturates_int8():
+        return ""
+    return (
+        "its weights have 8 bits, and this processor has no VNNI: sums of products saturate, and answers are "
+        f"others than those it was made for; `tledge calibrate {bundle.path} --cpu-weights 7` mends that"
     )
 
 

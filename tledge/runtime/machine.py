@@ -87,6 +87,11 @@ def has_int8_dot_product() -> bool:
     return bool(cpu_flags() & {"avx512_vnni", "avx_vnni"})
 
 
+def saturates_int8() -> bool:
+    """Tell whether INT8 graphs for x86 may saturate here: x86 without the exact instruction."""
+    return is_x86() and not has_int8_dot_product()
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One NVIDIA GPU: name, compute capability such as (8, 7), memory in MiB."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -22,7 +22,7 @@ from tledge.errors import BundleError, InputError
 from tledge.preprocess import Preprocessor, Spec, preprocessor
 from tledge.preprocess.frames import Frame
 from tledge.runtime import backends, postprocess
-from tledge.runtime.choose import choose
+from tledge.runtime.choose import choose, saturating
 from tledge.runtime.prediction import AnyImage, Guess, Prediction
 from tledge.runtime.session import Session
 
@@ -271,6 +271,9 @@ def open_model(
             path=bundle.path,
         )
     session = backends.open_variant(bundle, backend, variant, threads=threads)
+    reason = saturating(bundle, variant)
+    if reason:
+        session = replace(session, notes=(*session.notes, f"{variant} saturates: {reason}"))
     if session.classes != len(bundle.labels):
         raise BundleError(
             f"{variant}.onnx gives {session.classes} answers, and labels.txt names {len(bundle.labels)}",

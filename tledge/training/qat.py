@@ -18,7 +18,7 @@ from tledge.models import Network, load
 from tledge.preprocess import preprocessor
 from tledge.progress import Progress
 from tledge.quantization import graph as graphs
-from tledge.quantization import recipe
+from tledge.quantization import narrow, recipe
 from tledge.quantization.build import Built, attempt
 from tledge.quantization.build import Network as Floating
 from tledge.quantization.calibrate import CalibrateSettings, observed, read_tune
@@ -164,7 +164,8 @@ def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) ->
     threads = physical_cores()
     model = graphs.load(bundle.read("fp32.onnx"), str(bundle.path / "fp32.onnx"))
     floating = decided.recipe.floating(graphs.Graph(model))
-    ours, cpu = (place(graphs.Graph(model), target, floating) for target in ("int8", "int8-cpu"))
+    bits = narrow.bits("auto")
+    ours, cpu = (place(graphs.Graph(model), target, floating, bits) for target in ("int8", "int8-cpu"))
     prepare = preprocessor(bundle.spec, using="host")
     observers = observed(model, [ours, cpu], decided.images, prepare, threads=threads, progress=progress)
     tune = read_tune(model, decided.images, bundle, threads)
@@ -180,8 +181,9 @@ def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) ->
         floating=floating,
         threads=threads,
         progress=progress,
+        bits=bits,
     )
-    repaired = Repaired(floats, {}, {"int8": made, "int8-cpu": other})
+    repaired = Repaired(floats, {}, {}, {"int8": made, "int8-cpu": other})
     keep(
         writer,
         bundle,
@@ -194,5 +196,8 @@ def put(writer: Writer, bundle: Bundle, decided: Decided, progress: Progress) ->
         progress=progress,
     )
     writer.commit(
-        "calibrate", made_from=["fp32.onnx"], settings={"qat": True}, seconds=time.monotonic() - started
+        "calibrate",
+        made_from=["fp32.onnx"],
+        settings={"qat": True, "weight_bits": bits},
+        seconds=time.monotonic() - started,
     )
