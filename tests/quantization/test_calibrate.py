@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.quantization import networks
+from tests.runtime.bundles import LABELS, png
 from tledge.bundle import Bundle, Row
 from tledge.errors import AccuracyError, BundleError, InputError, UsageError
 from tledge.evaluation.stage import Stage
@@ -140,8 +141,9 @@ def test_an_imported_bundle_is_scored_on_the_folder(tmp_path: Path) -> None:
 
 def test_images_of_one_class_are_refused(tmp_path: Path) -> None:
     bundle = networks.bundle(tmp_path, networks.mobile(), classes=1)
-    with pytest.raises(InputError, match="of one class"):
+    with pytest.raises(InputError, match="of one class") as caught:
         calibrate(bundle, settings=SETTINGS)
+    assert caught.value.exit_code == 4
 
 
 def test_no_images_are_refused(tmp_path: Path) -> None:
@@ -212,6 +214,19 @@ def test_a_newer_or_broken_calibration_is_refused(made: Path, tmp_path: Path) ->
             writer.commit("test")
         with pytest.raises(BundleError):
             calibration_file.read(Bundle.open(bundle.path))
+
+
+def test_one_image_a_class_leaves_nothing_to_score_on(tmp_path: Path) -> None:
+    bundle = networks.bundle(tmp_path, networks.mobile(), eval_images=0)
+    for seed, label in enumerate(LABELS):
+        folder = tmp_path / "single" / label
+        folder.mkdir(parents=True)
+        (folder / "one.png").write_bytes(png(seed))
+    before = snapshot(bundle)
+    with pytest.raises(InputError, match="leaves no images to score on") as caught:
+        calibrate(bundle, tmp_path / "single", settings=SETTINGS)
+    assert caught.value.exit_code == 4
+    assert snapshot(bundle) == before
 
 
 def test_unknown_settings_are_refused(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def test_tensorrt_takes_it_and_runs_every_convolution_in_int8(lite0: Bundle) -> 
 
 def test_the_two_variants_agree_with_each_other(lite0: Bundle) -> None:
     from tledge.evaluation.stage import read_logits
+    from tledge.runtime.choose import weight_bits
 
     one, other = (read_logits(lite0, f"{variant}@onnxruntime") for variant in ("int8", "int8-cpu"))
-    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
+    least = 0.99 if weight_bits(lite0) == 8 else 0.97
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > least

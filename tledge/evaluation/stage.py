@@ -180,7 +180,7 @@ def measure(
         InputError: there are no images, or one cannot be read.
         MachineError: the backend cannot run here.
     """
-    images = images or of_bundle(bundle)
+    images = of_bundle(bundle) if images is None else images
     if backend in ENGINES:
         check_available(backend)
         engine = engine_here(bundle, load(backend), variant)

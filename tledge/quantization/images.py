@@ -91,6 +91,12 @@ def _of_folder(bundle: Bundle, data: Path, count: int, tune_count: int) -> Image
 def _check(images: Images, place: Path) -> None:
     if not images.calibration:
         raise InputError(f"there are no images to calibrate with in {place}", path=place)
+    if not len(images.scoring):
+        raise InputError(
+            f"{place} leaves no images to score on: a class of one image gives none",
+            hint="Give two images of a class or more, or a folder val beside train.",
+            path=place,
+        )
     if len({image.label for image in images.calibration}) < 2:
         raise InputError(
             f"all images to calibrate with in {place} are of one class",
