@@ -129,7 +129,7 @@ def obstacle(bundle: Bundle, engine: EngineManifest) -> str:
 
 
 def passed_over(bundle: Bundle) -> tuple[str, ...]:
-    """Return, for each reason for which "auto" takes no engines here, which; and why it takes no `int8-cpu`."""
+    """Return which engines "auto" takes not here, one line a reason, and why it takes no `int8-cpu`."""
     reasons: dict[str, list[str]] = {}
     for engine in engines(bundle):
         reasons.setdefault(obstacle(bundle, engine), []).append(engine.name)
