@@ -58,12 +58,18 @@ def command(output: Output, data: Path, out: Path, resume: bool, force: bool, **
     from tledge.data import find
     from tledge.evaluation import stage
     from tledge.training import FinetuneSettings, finetune
+    from tledge.training.distributed import joined
+    from tledge.training.follow import follow
 
     started = time.monotonic()
     if given["from_bundle"] is not None:
         given["from_bundle"] = str(given["from_bundle"])
     settings = FinetuneSettings(**{name: value for name, value in given.items() if value is not None})
-    bundle = finetune(find(data), out, settings, output.progress, resume=resume, force=force)
+    with joined(settings.device) as team:
+        if team.rank > 0:
+            follow(team, find(data).root, settings)
+            return
+        bundle = finetune(find(data), out, settings, output.progress, resume=resume, force=force, team=team)
     document, text = stage_answer(bundle, bundle.ledger, time.monotonic() - started)
     by_class = stage.by_class(bundle, stage.stage_name(*stage.REFERENCE))
     if by_class is not None:

@@ -32,10 +32,22 @@ class Checkpoint:
         return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
 
 
+def encode(checkpoint: Checkpoint) -> bytes:
+    """Return the checkpoint as the bytes of a safetensors file."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    return serialise(plain, metadata={KEY: json.dumps(checkpoint.data)})
+
+
+def decode(data: bytes) -> Checkpoint:
+    """Return the checkpoint that `encode` made these bytes of; raises what damaged bytes make fail."""
+    (length,) = struct.unpack_from("<Q", data)
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    return Checkpoint(parse(data), json.loads(metadata[KEY]))
+
+
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint, all of it or nothing; the older ones of the same kind go after it is safe."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    write_atomic(path, serialise(plain, metadata={KEY: json.dumps(checkpoint.data)}))
+    write_atomic(path, encode(checkpoint))
     kind = path.name.partition("-")[0]
     for other in path.parent.glob(f"{kind}-*.safetensors"):
         if other != path:
@@ -53,10 +65,7 @@ def latest(directory: Path, kind: str) -> Checkpoint | None:
         return None
     path = found[-1]
     try:
-        data = path.read_bytes()
-        (length,) = struct.unpack_from("<Q", data)
-        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-        return Checkpoint(parse(data), json.loads(metadata[KEY]))
+        return decode(path.read_bytes())
     except (SafetensorError, struct.error, ValueError, KeyError) as error:
         raise BundleError(
             f"the checkpoint {path} is damaged", hint="Start anew with --force.", path=path

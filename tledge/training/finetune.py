@@ -22,6 +22,8 @@ from tledge.progress import Progress
 from tledge.training import balance, contents, features, geometry, qat, scores, start, suspects
 from tledge.training.average import best_mixture
 from tledge.training.device import Device, choose, threads
+from tledge.training.distributed import ALONE, Team
+from tledge.training.follow import hand_out
 from tledge.training.images import Images
 from tledge.training.loop import train
 from tledge.training.material import Material
@@ -38,6 +40,7 @@ def finetune(
     *,
     force: bool = False,
     resume: bool = False,
+    team: Team = ALONE,
 ) -> Bundle:
     """Fine-tune a network on a data set and return the finished bundle at `out`.
 
@@ -48,6 +51,7 @@ def finetune(
         progress: where to report.
         force: replace a bundle that is in the way, once the new one is finished.
         resume: go on with the unfinished bundle at `out`.
+        team: the processes that share the epochs; this is the first, and `follow` is what the others do.
 
     Raises:
         UsageError: a wrong setting, a bundle that is in the way, or a loss that is not a number.
@@ -63,7 +67,9 @@ def finetune(
     if bundle is not None:
         settings = resumed(bundle.settings[STAGE], settings)
         contents.check_classes(bundle, dataset)
-    device = choose(settings.device)
+    if team.size > 1:
+        _check_shared(settings, team)
+    device = choose(settings.device, team.local)
     begun: tuple[Network, Spec] | None = None
     found: contents.Found | None = None
     if bundle is None:
@@ -77,10 +83,22 @@ def finetune(
     with bundle.writing() as writer:
         if found is not None and begun is not None:
             bundle = contents.write(writer, found, begun[1], settings)
-        job = Job(bundle, writer, settings, device, progress, dataset, found)
+        job = Job(bundle, writer, settings, device, progress, dataset, found, team)
         with threads(settings.backbone):
             network, chosen = job.trained(begun)
             return job.finished(network, chosen, started)
+
+
+def _check_shared(settings: FinetuneSettings, team: Team) -> None:
+    """Refuse what several processes cannot share (UsageError)."""
+    if settings.qat or settings.method == "probe":
+        what = "--qat" if settings.qat else "a probe"
+        raise UsageError(f"{what} is made by one process", hint="Run it without torchrun.")
+    if settings.batch_size < team.size:
+        raise UsageError(
+            f"a batch of {settings.batch_size} is too small for {team.size} processes",
+            hint="--batch-size is that of all processes together.",
+        )
 
 
 def network_of(settings: FinetuneSettings, classes: tuple[str, ...]) -> tuple[Network, Spec]:
@@ -131,6 +149,7 @@ class Job:
     progress: Progress
     dataset: Dataset
     found: contents.Found | None
+    team: Team = ALONE
     decided: qat.Decided | None = None  # where INT8 rounds, with --qat
 
     def trained(self, begun: tuple[Network, Spec] | None) -> tuple[Network, dict[str, Any]]:
@@ -145,6 +164,7 @@ class Job:
             device=self.device,
             progress=self.progress,
             workers=settings.threads,
+            team=self.team,
         )
         checkpoints = self.writer.checkpoints
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -165,6 +185,7 @@ class Job:
             if settings.freeze == "backbone":
                 network.body.requires_grad_(False)
             before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            hand_out(stored, material, settings, checkpoints)
             best, history = train(network, material, stored.recipe, checkpoints)
             network.load_state_dict(best)
             chosen["history"] = history

@@ -21,6 +21,7 @@ from tledge.training.augment import Augmentation, generator, view
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import clearly_worse, tempered_losses, top1
 from tledge.training.device import Device
+from tledge.training.distributed import synchronised
 from tledge.training.images import batches
 from tledge.training.material import Material
 from tledge.training.rates import groups, optimizer, schedule
@@ -98,8 +99,10 @@ def train(
     while len(state.history) < recipe.epochs and not stalled(
         state.tune_losses, state.answers, recipe.patience
     ):
-        epoch = len(state.history) + 1
-        entry: dict[str, float] = {"epoch": epoch, "loss": run_epoch(state, material, recipe, epoch, teacher)}
+        epoch = material.team.agree(len(state.history) + 1)
+        with synchronised(network, material.team):
+            loss = run_epoch(state, material, recipe, epoch, teacher)
+        entry: dict[str, float] = {"epoch": epoch, "loss": loss}
         if material.tune_on:
             (logits,) = features.over(state.averaged.eval(), quiet, material.tune_on, title="scoring on tune")
             losses = tempered_losses(logits, material.tune_labels, weights)
@@ -114,6 +117,7 @@ def train(
             state.best = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
         checkpoint.write(directory / f"{KIND}-{epoch:04d}.safetensors", pack(state))
         material.progress.note("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
+    material.team.agree(0)
     return state.best, state.history
 
 
@@ -160,10 +164,13 @@ def run_epoch(
 
     Everything random comes from (seed, epoch, index), so an epoch does not depend on how it was come to.
     """
+    team = material.team
     order = np.random.default_rng((recipe.seed, epoch)).permutation(np.asarray(material.train_on))
-    if recipe.batch_norm == "batch" and len(order) % recipe.batch_size == 1:
-        order = order[:-1]  # batch norm has no statistics of one image; another image is left out next time
-    torch.manual_seed(recipe.seed * 1_000_003 + epoch)
+    # Batch norm has no statistics of one image, and each process wants one; others are left out next time.
+    if len(order) % recipe.batch_size < max(team.size, 2 if recipe.batch_norm == "batch" else 1):
+        order = order[: len(order) - len(order) % recipe.batch_size]
+    torch.manual_seed((recipe.seed * 1_000_003 + epoch) * team.size + team.rank)
+    mine, each = team.share(order.tolist(), recipe.batch_size)
     steps = -(-len(order) // recipe.batch_size)
     _mode(state.network, recipe.batch_norm)
 
@@ -180,9 +187,8 @@ def run_epoch(
 
     total = 0.0
     with material.progress.task(f"epoch {epoch} of {recipe.epochs}", total=len(order)) as task:
-        for step, (indices, pixels) in enumerate(
-            batches(make, order.tolist(), recipe.batch_size, material.workers)
-        ):
+        for step, (indices, pixels) in enumerate(batches(make, mine, each, material.workers)):
+            together = min(recipe.batch_size, len(order) - step * recipe.batch_size)
             factor = schedule((epoch - 1) * steps + step, recipe.epochs * steps, recipe.warmup)
             for group in state.optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
@@ -195,18 +201,19 @@ def run_epoch(
             )
             if teacher is not None:
                 loss = (loss + _divergence(teacher, x, logits, device)) / 2
-            value = loss.item()
-            if not np.isfinite(value):
-                raise _lost(epoch, step + 1, steps, recipe)
+            loss = loss * (len(indices) / together)  # of the mean over what all processes have
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            value = team.add_up(state.network, loss.item())
+            if not np.isfinite(value):
+                raise _lost(epoch, step + 1, steps, recipe)
             nn.utils.clip_grad_norm_(
                 state.network.parameters(), 5.0
             )  # one odd batch must not undo a thousand
             state.optimizer.step()
             _average(state, decay=1 - 1 / min(max(steps, 10), 1 + (epoch - 1) * steps + step))
-            total += value * len(indices)
-            task.advance(len(indices), note=f"loss {value:.3f}")
+            total += value * together
+            task.advance(together, note=f"loss {value:.3f}")
     return total / len(order)
 
 

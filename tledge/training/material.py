@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tledge.preprocess import Preprocessor
 from tledge.progress import Progress
 from tledge.training.device import Device
+from tledge.training.distributed import ALONE, Team
 from tledge.training.images import Images
 
 
@@ -24,6 +25,7 @@ class Material:
     device: Device
     progress: Progress
     workers: int
+    team: Team = ALONE
 
     @property
     def train_labels(self) -> NDArray[np.int64]:

@@ -198,20 +198,28 @@ def _train_size(network: Network, how: Augmentation) -> tuple[int, int]:
 
 def write(directory: Path, start: Start) -> None:
     """Keep the start, so that a resumed run needs neither weights nor features again."""
+    checkpoint.write(directory / f"{KIND}-0000.safetensors", pack(start))
+
+
+def read(directory: Path) -> Start | None:
+    """Return the start that was kept, None without one."""
+    stored = checkpoint.latest(directory, KIND)
+    return None if stored is None else unpack(stored)
+
+
+def pack(start: Start) -> Checkpoint:
+    """Return the start as tensors and plain data."""
     data = {
         "config": start.network.config,
         "recipe": dataclasses.asdict(start.recipe),
         "mixable": start.mixable,
         "chosen": start.chosen,
     }
-    checkpoint.write(directory / f"{KIND}-0000.safetensors", Checkpoint(start.network.state_dict(), data))
+    return Checkpoint(start.network.state_dict(), data)
 
 
-def read(directory: Path) -> Start | None:
-    """Return the start that was kept, None without one."""
-    stored = checkpoint.latest(directory, KIND)
-    if stored is None:
-        return None
+def unpack(stored: Checkpoint) -> Start:
+    """Return the start that `pack` made this of."""
     network = rebuild(stored.data["config"])
     network.load_state_dict(stored.tensors)
     recipe = dict(stored.data["recipe"])
