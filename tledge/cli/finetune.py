@@ -25,6 +25,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--head", help="linear (the default), or mlp:1024, mlp:4096,4096.")
 @click.option("--pool", type=click.Choice(["avg", "flatten"]), help="How feature maps become features.")
 @click.option("--epochs", type=int, help="At most this many; it stops early where tune gains no more.")
+@click.option("--time", help="At most this long, 90s, 10m or 1.5h: as many epochs as fit.")
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), help="sgd has Nesterov's momentum of 0.9.")
 @click.option("--lr", type=float, help="Learning rate of the head.")
@@ -58,10 +59,13 @@ def command(output: Output, data: Path, out: Path, resume: bool, force: bool, **
     from tledge.data import find
     from tledge.evaluation import stage
     from tledge.training import FinetuneSettings, finetune
+    from tledge.training.clock import seconds
     from tledge.training.distributed import joined
     from tledge.training.follow import follow
 
     started = time.monotonic()
+    if given["time"] is not None:
+        given["time"] = seconds(given["time"])
     if given["from_bundle"] is not None:
         given["from_bundle"] = str(given["from_bundle"])
     settings = FinetuneSettings(**{name: value for name, value in given.items() if value is not None})

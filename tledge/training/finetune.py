@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from tledge.evaluation.temperature import fit
 from tledge.models import Network, adapted, create, load, resized
 from tledge.preprocess import Spec, preprocessor
 from tledge.progress import Progress
-from tledge.training import balance, contents, features, geometry, qat, scores, start, suspects
+from tledge.training import balance, budget, contents, features, geometry, qat, scores, start, suspects
 from tledge.training.average import best_mixture
+from tledge.training.clock import Clock
 from tledge.training.device import Device, choose, threads
 from tledge.training.distributed import ALONE, Team
 from tledge.training.follow import hand_out
@@ -83,7 +85,8 @@ def finetune(
     with bundle.writing() as writer:
         if found is not None and begun is not None:
             bundle = contents.write(writer, found, begun[1], settings)
-        job = Job(bundle, writer, settings, device, progress, dataset, found, team)
+        clock = Clock(limit=settings.time or math.inf, started=started)
+        job = Job(bundle, writer, settings, device, progress, dataset, found, clock, team)
         with threads(settings.backbone):
             network, chosen = job.trained(begun)
             return job.finished(network, chosen, started)
@@ -91,8 +94,8 @@ def finetune(
 
 def _check_shared(settings: FinetuneSettings, team: Team) -> None:
     """Refuse what several processes cannot share (UsageError)."""
-    if settings.qat or settings.method == "probe":
-        what = "--qat" if settings.qat else "a probe"
+    if settings.qat or settings.method == "probe" or settings.time is not None:
+        what = "--qat" if settings.qat else "a probe" if settings.method == "probe" else "a run with --time"
         raise UsageError(f"{what} is made by one process", hint="Run it without torchrun.")
     if settings.batch_size < team.size:
         raise UsageError(
@@ -149,6 +152,7 @@ class Job:
     progress: Progress
     dataset: Dataset
     found: contents.Found | None
+    clock: Clock
     team: Team = ALONE
     decided: qat.Decided | None = None  # where INT8 rounds, with --qat
 
@@ -178,6 +182,9 @@ class Job:
             network = (begun or network_of(settings, self.bundle.labels))[0]
             network = features.place(network, self.device)
             stored = start.make(network, material, settings)
+            if settings.time is not None:
+                images = len(self.scoring())
+                stored = budget.planned(stored, material, self.clock, images, settings)
             start.write(checkpoints, stored)
         network = features.place(stored.network, self.device)
         chosen = dict(stored.chosen)
@@ -186,10 +193,13 @@ class Job:
                 network.body.requires_grad_(False)
             before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
             hand_out(stored, material, settings, checkpoints)
-            best, history = train(network, material, stored.recipe, checkpoints)
+            self.clock.recall(stored.chosen.get("time"))
+            best, history = train(network, material, stored.recipe, checkpoints, clock=self.clock)
             network.load_state_dict(best)
             chosen["history"] = history
-            if stored.mixable and material.tune_on:
+            if settings.time is not None:
+                chosen["time"] = stored.chosen["time"] | {"cut": self.clock.cut}
+            if history and stored.mixable and material.tune_on:
                 chosen["mixture"] = best_mixture(
                     network,
                     before,

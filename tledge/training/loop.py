@@ -20,6 +20,7 @@ from tledge.training import balance, checkpoint, features
 from tledge.training.augment import Augmentation, generator, view
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import clearly_worse, tempered_losses, top1
+from tledge.training.clock import Clock, OutOfTime
 from tledge.training.device import Device
 from tledge.training.distributed import synchronised
 from tledge.training.images import batches
@@ -67,6 +68,7 @@ class State:
     best: dict[str, Tensor]
     history: list[dict[str, float]]
     tune_losses: list[list[float]]  # of each epoch, an image each
+    seconds: float = 0.0  # that the run has used, over all of its processes
 
     @property
     def answers(self) -> list[float]:
@@ -79,20 +81,25 @@ def train(
     material: Material,
     recipe: Recipe,
     directory: Path,
+    *,
     teacher: Network | None = None,
+    clock: Clock | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Run the epochs that `directory` has no checkpoint of; return the best weights and the epochs' history.
 
-    With a `teacher` half of the loss is the divergence from its answers (Hinton et al., 2015).
+    With a `teacher` half of the loss is the divergence from its answers (Hinton et al., 2015). An epoch in
+    which the time of the `clock` is over is left out, and the run ends with what was best before.
 
     Raises:
         UsageError: the loss is not a number any more; the last epoch's checkpoint is kept.
         BundleError: a checkpoint is damaged.
     """
+    clock = clock or Clock()
     state = begin(network, recipe)
     stored = checkpoint.latest(directory, KIND)
     if stored is not None:
         restore(state, stored)
+        clock.before = max(clock.before, state.seconds)
         material.progress.note(f"going on after epoch {len(state.history)} of {recipe.epochs}")
     quiet = dataclasses.replace(material, progress=Progress.silent())
     weights = balance.weights(material.tune_labels, recipe.logit_adjust)
@@ -100,8 +107,14 @@ def train(
         state.tune_losses, state.answers, recipe.patience
     ):
         epoch = material.team.agree(len(state.history) + 1)
-        with synchronised(network, material.team):
-            loss = run_epoch(state, material, recipe, epoch, teacher)
+        try:
+            ticking = clock if state.history or clock.probe else None
+            with synchronised(network, material.team):
+                loss = run_epoch(state, material, recipe, epoch, teacher=teacher, clock=ticking)
+        except OutOfTime:
+            clock.cut = True
+            material.progress.note(f"the time is over in epoch {epoch}: going on with what is best so far")
+            break
         entry: dict[str, float] = {"epoch": epoch, "loss": loss}
         if material.tune_on:
             (logits,) = features.over(state.averaged.eval(), quiet, material.tune_on, title="scoring on tune")
@@ -115,6 +128,7 @@ def train(
         state.history.append(entry)
         if best_epoch(state.tune_losses, state.answers) in (None, epoch):
             state.best = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
+        state.seconds = clock.used
         checkpoint.write(directory / f"{KIND}-{epoch:04d}.safetensors", pack(state))
         material.progress.note("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     material.team.agree(0)
@@ -158,9 +172,15 @@ def begin(network: Network, recipe: Recipe) -> State:
 
 
 def run_epoch(
-    state: State, material: Material, recipe: Recipe, epoch: int, teacher: Network | None = None
+    state: State,
+    material: Material,
+    recipe: Recipe,
+    epoch: int,
+    *,
+    teacher: Network | None = None,
+    clock: Clock | None = None,
 ) -> float:
-    """Train one epoch (from 1) and return the mean loss.
+    """Train one epoch (from 1) and return the mean loss; OutOfTime where the clock says so.
 
     Everything random comes from (seed, epoch, index), so an epoch does not depend on how it was come to.
     """
@@ -189,6 +209,8 @@ def run_epoch(
     with material.progress.task(f"epoch {epoch} of {recipe.epochs}", total=len(order)) as task:
         for step, (indices, pixels) in enumerate(batches(make, mine, each, material.workers)):
             together = min(recipe.batch_size, len(order) - step * recipe.batch_size)
+            if clock is not None:
+                clock.check()
             factor = schedule((epoch - 1) * steps + step, recipe.epochs * steps, recipe.warmup)
             for group in state.optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
@@ -265,7 +287,8 @@ def pack(state: State) -> Checkpoint:
     for name, parameter in state.network.named_parameters():
         for key, tensor in state.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = tensor
-    return Checkpoint(tensors, {"history": state.history, "tune_losses": state.tune_losses})
+    data = {"history": state.history, "tune_losses": state.tune_losses, "seconds": state.seconds}
+    return Checkpoint(tensors, data)
 
 
 def restore(state: State, stored: Checkpoint) -> None:
@@ -285,3 +308,4 @@ def restore(state: State, stored: Checkpoint) -> None:
                 for key, tensor in found.items()
             }
     state.history, state.tune_losses = list(stored.data["history"]), list(stored.data["tune_losses"])
+    state.seconds = stored.data["seconds"]

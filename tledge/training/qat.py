@@ -121,7 +121,7 @@ def trained(
     pupil = student(decided.model, built.placement, built.ranges, network.config)
     master = features.place(teacher(decided.model, network.config), material.device)
     how = _training(source, material, settings)
-    best, history = train(features.place(pupil, material.device), material, how, checkpoints, master)
+    best, history = train(features.place(pupil, material.device), material, how, checkpoints, teacher=master)
     pupil.cpu().load_state_dict(best)
     if not isinstance(pupil.body, GraphBody):
         raise TypeError(type(pupil.body))

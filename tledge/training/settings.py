@@ -36,6 +36,7 @@ class FinetuneSettings:
         None  # convert-first: a frame gives what the picture of it would; or as --from, likewise
     )
     epochs: int | None = None  # 8, more where that is less than 300 steps, 30 at most
+    time: float | None = None  # seconds; as long as the epochs take, or as many epochs as fit
     batch_size: int = 32  # enough steps on a small set; larger ones gain no speed on a CPU
     optimizer: str = "adamw"  # forgives a rate that is three times off; sgd where a recipe says so
     lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, at a batch of 32; sgd: 0.01 and 0.05
@@ -83,6 +84,8 @@ class FinetuneSettings:
             self._check_qat()
         if self.logit_adjust is not None and not 0 <= self.logit_adjust <= 2:
             raise UsageError(f"logit_adjust is {self.logit_adjust}", hint="It is 0 (none) to 2; 1 balances.")
+        if self.time is not None:
+            self._check_time()
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
         if self.workers is not None and self.workers < 1:
@@ -98,6 +101,13 @@ class FinetuneSettings:
                     f"--qat keeps the network as it is, and {name} {getattr(self, name)!r} was asked for",
                     hint="Change the network first, by a run without --qat; then train that one with --qat.",
                 )
+
+    def _check_time(self) -> None:
+        if self.time is not None and not self.time > 0:
+            raise UsageError(f"time is {self.time}", hint="It is above 0, in seconds.")
+        if self.qat or self.method == "probe":
+            what = "--qat" if self.qat else "a probe"
+            raise UsageError(f"{what} has no epochs to fit into --time", hint="Leave --time out.")
 
     @property
     def threads(self) -> int:
