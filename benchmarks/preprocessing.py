@@ -71,6 +71,23 @@ def tledge_jpeg_fast() -> Callable[[bytes], Any]:
     return _tledge_jpeg("fast")
 
 
+def tledge_jpeg_floor() -> Callable[[bytes], Any]:
+    """One column of the crop: entropy decoding down to the crop's last row, and next to nothing else."""
+    from PIL import Image
+
+    from tledge.preprocess import Crop, Spec, preprocessor
+
+    made: dict[int, Callable[[bytes], Any]] = {}
+
+    def run(data: bytes) -> Any:
+        if len(data) not in made:
+            wide, tall = _shorter_side(*Image.open(io.BytesIO(data)).size)
+            made[len(data)] = preprocessor(Spec(geometry=Crop((tall, wide), (CROP, 1)))).jpeg
+        return made[len(data)](data)
+
+    return run
+
+
 def torchvision_v1() -> Pixels:
     from PIL import Image
     from torchvision import transforms
@@ -384,6 +401,7 @@ PEERS: dict[str, tuple[Callable[[], Callable[[Any], Any]], str, str]] = {
     "tledge-jpeg": (tledge_jpeg, "jpeg", "exact"),
     "pillow-jpeg": (pillow_jpeg, "jpeg", "exact to the last rounding"),
     "torchvision-jpeg": (torchvision_jpeg, "jpeg", "other bits"),
+    "tledge-jpeg-floor": (tledge_jpeg_floor, "jpeg", "entropy decoding alone"),
     "tledge-jpeg-fast": (tledge_jpeg_fast, "jpeg", "decode: fast, other bits"),
     "albumentations-jpeg": (albumentations_jpeg, "jpeg", "area, other bits"),
     "dali-jpeg": (dali_jpeg, "jpeg", "on the CPU, antialiased, other bits"),

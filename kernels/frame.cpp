@@ -116,6 +116,18 @@ void convert(const ColourMatrix& m, const uint8_t* luma, int step, const int16_t
     }
 }
 
+// The same of chroma whose pairs begin with Cb (u is 0) or with Cr (1).
+TLEDGE_INSIDE void convert_pairs(const ColourMatrix m, const uint8_t* __restrict__ luma, const uint8_t* __restrict__ chroma, int u,
+                                 int count, uint8_t* __restrict__ red, uint8_t* __restrict__ green, uint8_t* __restrict__ blue) {
+    for (int x = 0; x < count; ++x) {
+        uint8_t pixel[3];
+        to_rgb(m, luma[x], chroma[2 * x + u], chroma[2 * x + 1 - u], pixel);
+        red[x] = pixel[0];
+        green[x] = pixel[1];
+        blue[x] = pixel[2];
+    }
+}
+
 void interleave(const uint8_t* __restrict__ red, const uint8_t* __restrict__ green, const uint8_t* __restrict__ blue,
                             int begin, int end, uint8_t* __restrict__ rgb) {
     for (int x = begin; x < end; ++x) {
@@ -234,11 +246,10 @@ void convert_levels(const tledge_frame& frame, const RowKernels& kernels, const 
     const ColourMatrix matrix = matrix_of(frame);
     const bool cb_first = static_cast<Format>(frame.format) != Format::nv21;
     if (kernels.frames != nullptr) return kernels.frames->levels(matrix, luma, chroma, cb_first, count, rgb);
-    const int u = cb_first ? 0 : 1;
-    for (int x = 0; x < count; ++x) {
-        uint8_t pixel[3];
-        to_rgb(matrix, luma[x], chroma[2 * x + u], chroma[2 * x + 1 - u], pixel);
-        for (int c = 0; c < 3; ++c) rgb[c][x] = pixel[c];
+    if (cb_first) {
+        convert_pairs(matrix, luma, chroma, 0, count, rgb[0], rgb[1], rgb[2]);
+    } else {
+        convert_pairs(matrix, luma, chroma, 1, count, rgb[0], rgb[1], rgb[2]);
     }
 }
 

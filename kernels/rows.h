@@ -84,6 +84,7 @@ extern const RowKernels kAvx2Planes;
 extern const RowKernels kAvx512Vnni;
 #elif defined(__aarch64__)
 extern const RowKernels kNeon;
+extern const RowKernels kNeonPlanes;
 #endif
 
 // The sets compiled in, best first, and whether this machine runs the i-th.

@@ -6,6 +6,8 @@
 // each four (flipped) bytes, one a row, as in rows_avx512vnni.cpp.
 #include <arm_neon.h>
 
+#include <cstring>
+
 #include "lines.h"
 #include "rows.h"
 
@@ -65,6 +67,52 @@ void horizontal(const HorizontalTable& table, const uint8_t* const* rows, uint8_
     }
 }
 
+inline uint8x16_t load_lanes(const uint8_t* const* rows, size_t offset) {
+    uint32_t words[kRows];
+    for (int r = 0; r < kRows; ++r) std::memcpy(words + r, rows[r] + offset, sizeof words[r]);
+    return vreinterpretq_u8_u32(vld1q_u32(words));
+}
+
+// Four taps of luma are four bytes of a row: a lane.
+void horizontal_luma(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
+    for (int x = 0; x < table.width; ++x) {
+        const int32_t* weights = table.weights + static_cast<size_t>(x) * table.stride;
+        size_t offset = static_cast<size_t>(table.first[x]);
+        Sums sums(table.bias[x]);
+        for (int quad = 0; quad < table.count[x]; ++quad, weights += 3, offset += 4) {
+            sums.add(flip(load_lanes(rows, offset)), three_digits(weights));
+        }
+        const uint8x8_t bytes = vqmovun_s16(vcombine_s16(sums.value(), sums.value()));
+        vst1_u8(group + 4 * static_cast<size_t>(x), veor_u8(bytes, vdup_n_u8(128)));
+    }
+}
+
+// Four taps of chroma are eight bytes of a row: a lane for either sample of a pair.
+void horizontal_chroma(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
+    const uint8x16_t by_sample = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
+    const uint8x8_t by_row = {0, 2, 4, 6, 1, 3, 5, 7};
+    for (int x = 0; x < table.width; ++x) {
+        const int32_t* weights = table.weights + static_cast<size_t>(x) * table.stride;
+        size_t offset = 2 * static_cast<size_t>(table.first[x]);
+        const Sums fresh(table.bias[x]);
+        Sums sums[2] = {fresh, fresh};  // of two rows each
+        for (int quad = 0; quad < table.count[x]; ++quad, weights += 3, offset += 8) {
+            const int8x16_t digits = three_digits(weights);
+            for (int i = 0; i < 2; ++i) {
+                const uint8x16_t both = vcombine_u8(vld1_u8(rows[2 * i] + offset), vld1_u8(rows[2 * i + 1] + offset));
+                sums[i].add(flip(vqtbl1q_u8(both, by_sample)), digits);
+            }
+        }
+        const uint8x8_t bytes = vtbl1_u8(vqmovun_s16(vcombine_s16(sums[0].value(), sums[1].value())), by_row);
+        vst1_u8(group + 8 * static_cast<size_t>(x), veor_u8(bytes, vdup_n_u8(128)));
+    }
+}
+
+void horizontal_planes(const HorizontalTable& table, const uint8_t* const* rows, uint8_t* group) {
+    if (table.channels == 1) return horizontal_luma(table, rows, group);
+    horizontal_chroma(table, rows, group);
+}
+
 // Sixteen samples from `at` on, clipped.
 inline uint8x16_t sixteen(const VerticalTable& table, int row, const uint8_t* const* groups, size_t at) {
     const int32_t* weights = table.weights + static_cast<size_t>(row) * table.stride;
@@ -102,7 +150,9 @@ void emit(const EmissionTable& table, int channel, const uint8_t* values, int co
 
 }  // namespace
 
+const RowKernels kNeonPlanes = {"neon-dotprod", kRows, kRows, Digits::signed_bytes, 0, 16, group_bytes, horizontal_planes,
+                                vertical, vertical_interleaved, emit, nullptr, nullptr};
 const RowKernels kNeon = {"neon-dotprod", kRows, kRows, Digits::signed_bytes, 0, 16, group_bytes, horizontal,
-                          vertical, vertical_interleaved, emit, nullptr, &kScalar};
+                          vertical, vertical_interleaved, emit, nullptr, &kNeonPlanes};
 
 }  // namespace tledge
