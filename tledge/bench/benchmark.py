@@ -93,9 +93,9 @@ def run(
             "the scenario server takes one candidate at a time",
             hint="A turn would empty the queue that it is about: run it once for each.",
         )
-    if progress is not None and len(who) > 1:
-        least = wanted.duration * len(who)
-        progress.note(f"{len(who)} candidates take turns: it lasts {least:.0f} s or more")
+    if progress is not None:
+        turns = f"{len(who)} candidates take turns: " if len(who) > 1 else ""
+        progress.note(f"{turns}it lasts {wanted.duration * len(who):.0f} s or more")
     subjects = loaded(bundle, who, found.files, wanted.source)
     starts = _cold_starts(bundle, subjects, found.files[0])
     measured = measure(subjects, len(found.files), wanted)

@@ -17,6 +17,7 @@ from tledge.bench.percentiles import percentile
 
 SECONDS = 1.5
 SMALLEST = 64  # samples: fewer have no P99
+LONGEST_MS = 25.0  # of a piece, so that a look ends within two seconds: a grid takes one for each candidate
 BLOCK = b"\0" * 65536
 
 
@@ -39,12 +40,12 @@ class Noise:
 
 
 def calibrate(milliseconds: float) -> int:
-    """Return how many blocks of work take about `milliseconds` on one core here, 1 or more."""
+    """Return how many blocks of work take about `milliseconds`, at most `LONGEST_MS`, on one core here."""
     _hash(16)
     started = time.perf_counter()
     _hash(64)
     one = (time.perf_counter() - started) / 64
-    return max(1, round(milliseconds / 1e3 / one))
+    return max(1, round(min(milliseconds, LONGEST_MS) / 1e3 / one))
 
 
 def measure(blocks: int, threads: int, seconds: float = SECONDS) -> Noise:

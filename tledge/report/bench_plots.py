@@ -19,6 +19,7 @@ MARKS = tuple(zip((ACCENT, SECOND, GOOD, BAD), "os^D", strict=True))
 # Shares of queries that are slower: from one to the next the axis goes as far again.
 PLACES = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
 COLUMNS = 80  # of a distribution, at most: on a phone one is four pixels wide
+FILLED = 2  # distributions whose areas can still be told apart
 TICKS = 8
 MOST = 4  # runs in one plot: as many as there are colours; the tables have all
 
@@ -62,7 +63,8 @@ def distribution(runs: Sequence[tuple[str, Histogram]]) -> str:
         for (name, found), (colour, _) in zip(shown, MARKS, strict=False):
             drawn = found.coarser(times)
             shares = 100 * np.array(drawn.counts) / sum(drawn.counts)
-            axes.stairs(shares, drawn.edges, color=colour, fill=True, alpha=0.25, linewidth=0)
+            if len(shown) <= FILLED:
+                axes.stairs(shares, drawn.edges, color=colour, fill=True, alpha=0.25, linewidth=0)
             axes.stairs(shares, drawn.edges, color=colour, linewidth=1.5, label=drawable(name, 30))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(_round_numbers(low, high)))
