@@ -37,6 +37,7 @@ class Picture:
     truth: str
     lines: tuple[tuple[str, str, str], ...]
     right: tuple[bool, ...]
+    seen: str = ""  # what the network saw, red where it saw its answer: a data URI, "" without a map
 
     @property
     def description(self) -> str:
@@ -124,11 +125,3 @@ def flips(gallery: Gallery, row: Row) -> Flips | None:
         int((is_right & ~was_right).sum()),
         tuple(gallery.picture(int(index), said) for index in order[:MOST_FLIPS]),
     )
-
-
-def worst_errors(gallery: Gallery, answers: Answers) -> tuple[int, tuple[Picture, ...]]:
-    """Return how many answers are wrong, and the images where a wrong answer was given most surely."""
-    wrong = np.flatnonzero(answers.best != gallery.evidence.truth)
-    order = wrong[np.lexsort((wrong, -answers.confidence[wrong]))]
-    said = (("answered", answers),)
-    return len(wrong), tuple(gallery.picture(int(index), said) for index in order[:MOST_ERRORS])

@@ -17,13 +17,14 @@ from tledge.report import plots, tables
 from tledge.report.calibration import calibration
 from tledge.report.compare import Compared
 from tledge.report.confusion import pairs
+from tledge.report.errors import worst_errors
 from tledge.report.evidence import Answers, Evidence
-from tledge.report.gallery import MOST_ERRORS, MOST_FLIPS, Gallery, flips, worst_errors
+from tledge.report.gallery import MOST_ERRORS, MOST_FLIPS, Gallery, flips
 from tledge.report.latency import latency
 from tledge.report.layers import layers
 from tledge.report.reliability import reliability
 from tledge.report.text import clean
-from tledge.report.training import training
+from tledge.report.training import suspects, training
 
 HERE = Path(__file__).parent
 TABLE_CLASSES = 20  # a confusion matrix of more is drawn, not written: nobody reads 2000 cells
@@ -70,6 +71,7 @@ def page(
         "has_images": bool(evidence.images),
         "subject": None if answers is None else clean(answers.stage),
         "training": training(bundle),
+        "suspects": suspects(bundle),
         "calibration": calibration(bundle),
         "layers": layers(bundle),
         "latency": latency(evidence, benches),
@@ -89,7 +91,6 @@ def _about(evidence: Evidence, answers: Answers, gallery: Gallery) -> dict[str, 
     found = balanced(answers.logits, evidence.truth)
     scores = found.classes
     measured = reliability(answers, evidence.truth)
-    wrong, pictures = worst_errors(gallery, answers)
     drawn = len(counts) > TABLE_CLASSES
     met = [score for score in scores if score.images or score.answered]
     weakest = sorted(met, key=lambda score: (101.0 if score.f1 is None else score.f1, score.index))
@@ -102,9 +103,8 @@ def _about(evidence: Evidence, answers: Answers, gallery: Gallery) -> dict[str, 
         "scores": weakest,
         "unmet": len(scores) - len(met),
         "open_classes": OPEN_CLASSES,
-        "wrong": wrong,
         "total": len(evidence.truth),
-        "errors": pictures,
+        "errors": worst_errors(gallery, answers),
         "most_errors": MOST_ERRORS,
         "reliability": measured,
         "reliability_plot": plots.reliability_diagram(measured),

@@ -140,10 +140,9 @@ def matched(own: Moments, source: Moments, field: Moments, eps: float) -> Moment
 
 
 def statistics(layers: Sequence[BatchNorm]) -> list[Moments]:
-    """Return the statistics in force."""
-    return [
-        Moments(_statistic(one.running_mean).clone(), _statistic(one.running_var).clone()) for one in layers
-    ]
+    """Return a copy of the statistics in force."""
+    both = [(_statistic(layer.running_mean), _statistic(layer.running_var)) for layer in layers]
+    return [Moments(mean.double().clone(), variance.double().clone()) for mean, variance in both]
 
 
 def put(layer: BatchNorm, wanted: Moments) -> None:

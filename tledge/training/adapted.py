@@ -129,6 +129,7 @@ def make(
         )
         for one in (before, *made):
             stage.put(writer, one)
+        scores.put_errors(writer, bundle, network, made[0], probabilities.read(parent).temperature("fp32"))
         settings = {
             "parent": sha256_file(parent.path / MANIFEST),
             "parent_weights": parent.sha256("model.safetensors"),

@@ -219,6 +219,7 @@ class Job:
             self.writer.put(probabilities.NAME, known.encode())
         for one in scored:
             stage.put(self.writer, one)
+        scores.put_errors(self.writer, self.bundle, network, scored[0], chosen["temperature"])
         if "suspects" in chosen:
             suspects.put(self.writer, self.bundle, chosen.pop("suspects"))
         resolved = dataclasses.asdict(self.settings) | {"chosen": chosen}

@@ -12,18 +12,33 @@ from tledge.bundle import Bundle, Writer
 from tledge.bundle.files import sha256_bytes
 from tledge.data import decode
 from tledge.data.ahead import ordered
+from tledge.evaluation import attention as evaluation
 from tledge.evaluation import stage
-from tledge.evaluation.images import EvalSet, Readable
+from tledge.evaluation.images import EvalSet, Readable, of_bundle
 from tledge.evaluation.stage import Stage
 from tledge.export import compare, to_onnx
 from tledge.models import Network, save
 from tledge.preprocess import Preprocessor, preprocessor
 from tledge.progress import Progress
 from tledge.runtime.choose import others
-from tledge.training import features
+from tledge.training import attention, features
 from tledge.training.device import Device
 
 BATCH = 32
+
+
+def put_errors(
+    writer: Writer, bundle: Bundle, network: Network, scored: Stage, temperature: float | None
+) -> None:
+    """Stage the network's surest wrong answers on the bundle's eval images, with what it looked at.
+
+    `network` is on the CPU; `scored` is its stage on these images.
+    """
+    if entries := bundle.eval_images():
+        files = tuple(entry.file for entry in entries)
+        prepare = preprocessor(bundle.spec, "host")
+        logits = scored.logits / (temperature or 1.0)
+        evaluation.put(writer, attention.find(network, of_bundle(bundle), files, logits, prepare))
 
 
 def export_and_score(
