@@ -12,7 +12,15 @@ from tledge.errors import UsageError
 from tledge.models import create
 from tledge.training import FinetuneSettings, loop, probe
 from tledge.training.augment import OPERATIONS, Augmentation, generator, random_crop, view
-from tledge.training.choosing import survives, tempered_loss, tempered_losses, top1, worse
+from tledge.training.choosing import (
+    best_epoch,
+    stalled,
+    survives,
+    tempered_loss,
+    tempered_losses,
+    top1,
+    worse,
+)
 from tledge.training.rates import depths, groups, schedule
 from tledge.training.start import symmetric
 
@@ -75,15 +83,15 @@ def test_a_later_epoch_is_kept_unless_it_is_clearly_worse() -> None:
     good = rng.exponential(1, 100)
     noise = [(good + 0.05 * rng.normal(size=100)).tolist() for _ in range(3)]
     bad = (good + 0.5 + 0.05 * rng.normal(size=100)).tolist()
-    assert loop.best_epoch([], []) is None
-    assert loop.best_epoch([bad, noise[0]], [80, 90]) == 2
-    assert loop.best_epoch([noise[0], bad], [90, 80]) == 1
-    assert loop.best_epoch([noise[0], bad], [90, 90]) == 2
+    assert best_epoch([], []) is None
+    assert best_epoch([bad, noise[0]], [80, 90]) == 2
+    assert best_epoch([noise[0], bad], [90, 80]) == 1
+    assert best_epoch([noise[0], bad], [90, 90]) == 2
     assert worse(bad, noise[0]) > 1 > worse(noise[0], noise[0])
-    assert loop.stalled([noise[0], bad, bad], [90, 80, 80], patience=2)
-    assert not loop.stalled([noise[0], bad], [90, 80], patience=2)
-    assert not loop.stalled([bad, noise[0], bad], [80, 90, 80], patience=2)
-    assert not loop.stalled([], [], patience=2)
+    assert stalled([noise[0], bad, bad], [90, 80, 80], patience=2)
+    assert not stalled([noise[0], bad], [90, 80], patience=2)
+    assert not stalled([bad, noise[0], bad], [80, 90, 80], patience=2)
+    assert not stalled([], [], patience=2)
 
 
 def test_the_probe_finds_what_a_plane_can_separate() -> None:

@@ -63,6 +63,31 @@ def clearly_worse(losses: list[float], top1: float, than: list[float], other_top
     return top1 < other_top1 and worse(losses, than) > 1
 
 
+def best_epoch(losses: list[list[float]], answers: list[float]) -> int | None:
+    """Return the epoch (from 1) whose weights are kept: the last that is not clearly worse than the best.
+
+    Later epochs, at smaller rates, are better unless something speaks against them. None without tune images.
+
+    Args:
+        losses: of each epoch, one for each tune image.
+        answers: of each epoch, the percentage of right answers.
+    """
+    if not losses:
+        return None
+    least = min(range(len(losses)), key=lambda index: sum(losses[index]))
+    return 1 + max(
+        index
+        for index in range(len(losses))
+        if not clearly_worse(losses[index], answers[index], losses[least], answers[least])
+    )
+
+
+def stalled(losses: list[list[float]], answers: list[float], patience: int) -> bool:
+    """Tell whether the epoch that would be kept is more than `patience` epochs ago."""
+    best = best_epoch(losses, answers)
+    return best is not None and len(losses) - best >= patience
+
+
 def survives(
     before: NDArray[np.float32], after: NDArray[np.float32], labels: NDArray[np.int64], share: float
 ) -> bool:

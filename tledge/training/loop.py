@@ -19,12 +19,13 @@ from tledge.progress import Progress
 from tledge.training import balance, checkpoint, features
 from tledge.training.augment import Augmentation, generator, view
 from tledge.training.checkpoint import Checkpoint
-from tledge.training.choosing import clearly_worse, tempered_losses, top1
+from tledge.training.choosing import best_epoch, stalled, tempered_losses, top1
 from tledge.training.clock import Clock, OutOfTime
 from tledge.training.device import Device
 from tledge.training.distributed import synchronised
 from tledge.training.images import batches
 from tledge.training.material import Material
+from tledge.training.micro import Pieces, accumulate
 from tledge.training.rates import groups, optimizer, schedule
 
 KIND = "epoch"
@@ -68,6 +69,7 @@ class State:
     best: dict[str, Tensor]
     history: list[dict[str, float]]
     tune_losses: list[list[float]]  # of each epoch, an image each
+    pieces: Pieces  # of a batch, where a whole one does not fit into a GPU's memory
     seconds: float = 0.0  # that the run has used, over all of its processes
 
     @property
@@ -125,6 +127,8 @@ def train(
                 "tune_balanced": top1(logits, material.tune_labels, weights),
             }
             state.tune_losses.append(losses.tolist())
+        if state.pieces.most:
+            entry["micro_batch"] = state.pieces.most
         state.history.append(entry)
         if best_epoch(state.tune_losses, state.answers) in (None, epoch):
             state.best = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
@@ -135,31 +139,6 @@ def train(
     return state.best, state.history
 
 
-def best_epoch(losses: list[list[float]], answers: list[float]) -> int | None:
-    """Return the epoch (from 1) whose weights are kept: the last that is not clearly worse than the best.
-
-    Later epochs, at smaller rates, are better unless something speaks against them. None without tune images.
-
-    Args:
-        losses: of each epoch, one for each tune image.
-        answers: of each epoch, the percentage of right answers.
-    """
-    if not losses:
-        return None
-    least = min(range(len(losses)), key=lambda index: sum(losses[index]))
-    return 1 + max(
-        index
-        for index in range(len(losses))
-        if not clearly_worse(losses[index], answers[index], losses[least], answers[least])
-    )
-
-
-def stalled(losses: list[list[float]], answers: list[float], patience: int) -> bool:
-    """Tell whether the epoch that would be kept is more than `patience` epochs ago."""
-    best = best_epoch(losses, answers)
-    return best is not None and len(losses) - best >= patience
-
-
 def begin(network: Network, recipe: Recipe) -> State:
     """Return the state before the first epoch."""
     rates = groups(network, lr=recipe.lr, lowest=recipe.lowest_rate, weight_decay=recipe.weight_decay)
@@ -168,7 +147,8 @@ def begin(network: Network, recipe: Recipe) -> State:
         group["peak"] = group["lr"]
     averaged = copy.deepcopy(network).eval()
     best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
-    return State(network, averaged, chosen, best, [], [])
+    pieces = Pieces(least=2 if recipe.batch_norm == "batch" else 1)
+    return State(network, averaged, chosen, best, [], [], pieces)
 
 
 def run_epoch(
@@ -216,17 +196,21 @@ def run_epoch(
                 group["lr"] = group["peak"] * factor
             x = features.upload(prepare.normalise(pixels), device)
             y = torch.from_numpy(images.labels[indices]).to(device.torch)
-            with device.autocast():
-                logits = state.network(x)
-            loss = nn.functional.cross_entropy(
-                logits.float() + shifts, y, label_smoothing=recipe.label_smoothing
+
+            def part(start: int, end: int, x: Tensor = x, y: Tensor = y, together: int = together) -> Tensor:
+                with device.autocast():
+                    logits = state.network(x[start:end])
+                loss = nn.functional.cross_entropy(
+                    logits.float() + shifts, y[start:end], label_smoothing=recipe.label_smoothing
+                )
+                if teacher is not None:
+                    loss = (loss + _divergence(teacher, x[start:end], logits, device)) / 2
+                return loss * ((end - start) / together)  # of the mean over what all processes have
+
+            value = accumulate(
+                part, len(indices), state.optimizer, state.pieces, material.progress, alone=team.size == 1
             )
-            if teacher is not None:
-                loss = (loss + _divergence(teacher, x, logits, device)) / 2
-            loss = loss * (len(indices) / together)  # of the mean over what all processes have
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            value = team.add_up(state.network, loss.item())
+            value = team.add_up(state.network, value)
             if not np.isfinite(value):
                 raise _lost(epoch, step + 1, steps, recipe)
             nn.utils.clip_grad_norm_(
@@ -288,6 +272,7 @@ def pack(state: State) -> Checkpoint:
         for key, tensor in state.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = tensor
     data = {"history": state.history, "tune_losses": state.tune_losses, "seconds": state.seconds}
+    data["micro_batch"] = state.pieces.most
     return Checkpoint(tensors, data)
 
 
@@ -308,4 +293,4 @@ def restore(state: State, stored: Checkpoint) -> None:
                 for key, tensor in found.items()
             }
     state.history, state.tune_losses = list(stored.data["history"]), list(stored.data["tune_losses"])
-    state.seconds = stored.data["seconds"]
+    state.seconds, state.pieces.most = stored.data["seconds"], stored.data["micro_batch"]
