@@ -22,18 +22,16 @@ from numpy.typing import NDArray
 
 from tledge.progress import Progress
 from tledge.quantization import rounding
-from tledge.quantization.graph import Graph, copy, part, session
-from tledge.quantization.images import BATCH
+from tledge.quantization.graph import Graph, copy
 from tledge.quantization.placement import Layer
 from tledge.quantization.qdq import Correction, along, weights
+from tledge.quantization.walk import Batches, Walk
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 # A channel whose fitted gain is outside was hardly alive in these images: it keeps its weights.
 LEAST_GAIN, LARGEST_GAIN = 0.8, 1.25
-
-Batches = list[NDArray[np.float32]]
 
 
 def correct(
@@ -58,7 +56,7 @@ def correct(
     progress = progress or Progress.silent()
     graph = Graph(model)
     corrections: dict[str, Correction] = {}
-    exact, walk = _Walk(model, images, threads), _Walk(rounded(model, layers), images, threads)
+    exact, walk = Walk(model, images, threads), Walk(rounded(model, layers), images, threads)
     title = "rounding" if learn else "correcting"
     with progress.task(title, total=len(layers), unit="layers") as task:
         for layer in layers:
@@ -83,7 +81,7 @@ def rounded(model: ModelProto, layers: Sequence[Layer]) -> ModelProto:
     graph = Graph(fresh)
     for layer in layers:
         name = _rounded_name(layer)
-        fresh.graph.initializer.append(numpy_helper.from_array(_real(graph, layer), name))
+        fresh.graph.initializer.append(numpy_helper.from_array(real_weights(graph, layer), name))
         next(node for node in fresh.graph.node if node.name == layer.node).input[1] = name
     return fresh
 
@@ -92,12 +90,20 @@ def _rounded_name(layer: Layer) -> str:
     return f"{layer.node}.weight.rounded"
 
 
-def _real(graph: Graph, layer: Layer, offsets: NDArray[np.int8] | None = None) -> NDArray[np.float32]:
-    integers, scales = weights(graph.constants[layer.weight], layer.axis, offsets=offsets, bits=layer.bits)
+def real_weights(
+    graph: Graph,
+    layer: Layer,
+    offsets: NDArray[np.int8] | None = None,
+    gain: NDArray[np.float32] | float = 1.0,
+) -> NDArray[np.float32]:
+    """Return the layer's weights as INT8 has them, in float."""
+    integers, scales = weights(
+        graph.constants[layer.weight], layer.axis, gain=gain, offsets=offsets, bits=layer.bits
+    )
     return (integers * along(scales, layer.axis, integers.ndim)).astype(np.float32)
 
 
-def _learn(walk: _Walk, graph: Graph, layer: Layer) -> NDArray[np.int8] | None:
+def _learn(walk: Walk, graph: Graph, layer: Layer) -> NDArray[np.int8] | None:
     """Round the layer's weights in `walk` for the inputs that it has there, and return by how many steps."""
     from onnx import numpy_helper
 
@@ -107,7 +113,7 @@ def _learn(walk: _Walk, graph: Graph, layer: Layer) -> NDArray[np.int8] | None:
     seen = rounding.covariance(walk.before(layer.node, layer.input), reach)
     offsets = rounding.learn(graph.constants[layer.weight], seen, layer.axis, layer.bits)
     held = next(t for t in walk.model.graph.initializer if t.name == _rounded_name(layer))
-    held.CopyFrom(numpy_helper.from_array(_real(graph, layer, offsets), held.name))
+    held.CopyFrom(numpy_helper.from_array(real_weights(graph, layer, offsets), held.name))
     return offsets
 
 
@@ -133,44 +139,3 @@ def _by_channel(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the values as N x C x rest: axis 1 of N x C x H x W, the last axis of other tensors."""
     moved = values if values.ndim == 4 else np.moveaxis(values, -1, 1)
     return moved.reshape(*moved.shape[:2], -1)
-
-
-class _Walk:
-    """Runs a graph from one layer to the next, keeping only what later nodes still read."""
-
-    def __init__(self, model: ModelProto, images: NDArray[np.float32], threads: int | None) -> None:
-        self.model = model
-        self.nodes = list(model.graph.node)
-        self.position = 0
-        self.threads = threads
-        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        self.values: dict[str, Sequence[NDArray[np.float32]]] = {Graph(model).input: batches}
-
-    def until(self, node_name: str) -> Batches:
-        """Run up to and with the node, and return its output in batches; changing these changes the walk."""
-        end = self._index(node_name) + 1
-        result: str = self.nodes[end - 1].output[0]
-        return self._run(end, result)
-
-    def before(self, node_name: str, tensor: str) -> Sequence[NDArray[np.float32]]:
-        """Run up to the node, without it, and return what it reads of `tensor` in batches."""
-        end = self._index(node_name)
-        return self._run(end, tensor) if end > self.position else self.values[tensor]
-
-    def _index(self, node_name: str) -> int:
-        return next(i for i in range(self.position, len(self.nodes)) if self.nodes[i].name == node_name)
-
-    def _run(self, end: int, result: str) -> Batches:
-        run, later = self.nodes[self.position : end], self.nodes[end:]
-        wanted = {name for node in later for name in node.input} | {result}
-        made = sorted(wanted & {name for node in run for name in node.output})
-        opened = session(part(self.model, run, sorted(self.values), made), self.threads)
-        inputs = [value.name for value in opened.get_inputs()]
-        fresh: dict[str, Batches] = {name: [] for name in made}
-        for index in range(len(next(iter(self.values.values())))):
-            answers = opened.run(made, {name: self.values[name][index] for name in inputs})
-            for name, value in zip(made, answers, strict=True):
-                fresh[name].append(value)
-        self.values = {name: value for name, value in (self.values | fresh).items() if name in wanted}
-        self.position = end
-        return fresh[result] if result in fresh else list(self.values[result])

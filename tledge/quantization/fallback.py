@@ -1,10 +1,9 @@
 """Float fallback: where INT8 loses more than is allowed, the fewest operators that mend it are left in float.
 
 Often one place explains nearly all of a loss (arXiv 2012.08420). The unit is a tensor: it is float again when
-every operator that holds it in INT8 is left in float. Each tensor is tried alone, and ranked by how much
-nearer to the float network the answers on some tune images then are; the first one, two, four... of the
-ranking are left in float together, until the budget holds, and the fewest that still hold it are found by
-halving.
+every operator that holds it in INT8 is left in float. Tensors are ranked by the harm that each does alone
+(`tledge.quantization.harm`); the first one, two, four... of the ranking are left in float together, until the
+budget holds, and the fewest that still hold it are found by halving.
 """
 
 from __future__ import annotations
@@ -12,16 +11,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from tledge.evaluation.paired import mean_kl
 from tledge.progress import Progress
 from tledge.quantization import cost
-from tledge.quantization.build import Built, Network, Trial, Tune, attempt, emit, judge
+from tledge.quantization.build import Built, Network, Trial, Tune, attempt
 from tledge.quantization.graph import Graph
+from tledge.quantization.harm import harms
 from tledge.quantization.placement import Placement, place
 from tledge.quantization.qdq import Correction
-
-# Tune images that tensors are ranked on: as many runs as there are tensors, and only the order matters.
-RANKED = 16
 
 
 def fall_back(
@@ -57,20 +53,12 @@ def fall_back(
     def placed(nodes: frozenset[str]) -> Placement:
         return place(graph, target, nodes | already, built.placement.bits)
 
-    few = Tune(tune.tensors[:RANKED], tune.labels[:RANKED], tune.logits[:RANKED])
-
-    def distance(placement: Placement) -> float:
-        graph = emit(network.model, placement, built.ranges, corrections)
-        return mean_kl(few.logits, judge(graph, target, few, threads))
-
     units = holders(built.placement)
-    left: dict[str, float] = {}
-    with progress.task(f"ranking {target}", total=len(units), unit="tensors") as task:
-        for tensor, nodes in units.items():
-            left[tensor] = distance(placed(nodes))
-            task.advance()
+    harm = harms(
+        network, built.placement, built.ranges, corrections, tune, threads=threads, progress=progress
+    )
     ranking: list[str] = []
-    for tensor in sorted(units, key=lambda tensor: left[tensor]):
+    for tensor in sorted(harm, key=lambda tensor: -harm[tensor]):
         together = frozenset[str]().union(units[tensor], *(units[other] for other in ranking))
         if cost.share(graph, together) <= most:
             ranking.append(tensor)

@@ -265,6 +265,9 @@ def session(
     options.inter_op_num_threads = 1
     # The arena keeps twice what was ever needed; calibration promises to stay under 1 GB.
     options.enable_cpu_mem_arena = False
+    # Without the arena one block for all of a run's tensors is fresh memory each time: twice the time where a
+    # graph has many outputs.
+    options.enable_mem_pattern = False
     if not integer:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     disabled = ["WeightBiasQuantization"] if exact else None

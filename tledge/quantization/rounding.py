@@ -54,19 +54,24 @@ def learn(values: Array, covariance: NDArray[np.float64], axis: int = 0, bits: B
     low, high = limits(start, bits)
     integers = start.copy()
     slope = error @ h
+    curves = np.where(lively, np.einsum("gkk->gk", h), 1.0)[:, None] * step[..., None]
+
+    def moves(k: int | slice) -> Array:
+        wanted = np.round(-slope[..., k] / curves[..., k]) * lively[:, None, k]
+        delta: Array = np.minimum(np.maximum(integers[..., k] + wanted, low[..., k]), high[..., k])
+        delta -= integers[..., k]
+        return delta
+
     for _ in range(SWEEPS):
-        changed = 0
-        for k in range(size):
-            curve = np.where(lively[:, k], h[:, k, k], 1.0)[:, None] * step
-            wanted = np.round(-slope[:, :, k] / curve) * lively[:, k, None]
-            delta = np.clip(integers[:, :, k] + wanted, low[:, :, k], high[:, :, k]) - integers[:, :, k]
-            rows = np.flatnonzero(delta.any(axis=0))
-            if rows.size:
-                changed += int(np.count_nonzero(delta))
-                integers[:, rows, k] += delta[:, rows]
-                slope[:, rows] += (delta[:, rows] * step[:, rows])[..., None] * h[:, None, k]
-        if not changed:
+        # Those that stay where they are, as most do after the first sweep, are not visited.
+        restless = np.flatnonzero(moves(slice(None)).any(axis=(0, 1)))
+        if not restless.size:
             break
+        for k in restless.tolist():
+            delta = moves(k)
+            rows = np.flatnonzero(delta.any(axis=0))
+            integers[:, rows, k] += delta[:, rows]
+            slope[:, rows] += (delta[:, rows] * step[:, rows])[..., None] * h[:, None, k]
     offsets = (integers - start).astype(np.int8).reshape(moved.shape)
     return np.ascontiguousarray(np.moveaxis(offsets, 0, axis))
 
