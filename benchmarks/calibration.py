@@ -3,163 +3,35 @@
 Each tool runs in a process of its own, peers in an environment of their own (`--peers PYTHON`: an interpreter
 with nncf, onnx, onnxruntime and numpy). All get the same 256 tensors; tledge takes its tune images from
 among them. Scored on photos that no tool saw: agreement with the float network, which needs no labels, and
-top-1 where there are labels. Peak memory is the process's, without the images' own array.
+top-1 where there are labels. `int8-cpu` is scored by the kernels of this machine, the others as their Q/DQ
+are written where INT8 sums saturate. Peak memory is the process's, without the images' own array.
 
-    python benchmarks/calibration.py --peers /opt/nncf/bin/python
+    python benchmarks/calibration.py --peers /opt/nncf/bin/python --bundles flowers.tledge
 
-needs `../shared/data` (or TLEDGE_SHARED) and the extra `train`, for the networks' weights.
+needs `../shared/data` (or TLEDGE_SHARED) and the extra `train`, for the networks' weights; bundles need the
+images that they were trained on.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from tledge.quantization.placement import Target
+from calibrators import TUNE, WORKERS
 
 SHARED = Path(os.environ.get("TLEDGE_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 CALIBRATION, LOOK, FLOWERS = 256, 144, 368
-TUNE = 52
-REPAIRS = ("equalisation", "correction", "rounding")
-
-
-def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), size):
-        yield images[start : start + size]
-
-
-def with_tledge(
-    variant: Target, steps: Sequence[str] = REPAIRS, aim: float = 99.0
-) -> Callable[[Path, np.ndarray, Path], None]:
-    """Return the worker for one variant: ranges, then repairs of `steps` until `aim` % should be kept.
-
-    `aim` 0 is ranges alone.
-    """
-
-    def work(model_path: Path, images: np.ndarray, out: Path) -> None:
-        from onnx import ModelProto
-
-        from tledge.progress import Progress
-        from tledge.quantization.build import METHODS, Network, Tune, answers
-        from tledge.quantization.calibrate import FITTED, SPARE
-        from tledge.quantization.graph import Graph, load, session
-        from tledge.quantization.images import BATCH
-        from tledge.quantization.ladder import Job, climb
-        from tledge.quantization.observe import observe
-        from tledge.quantization.observers import Observer
-        from tledge.quantization.placement import place
-
-        progress, threads = Progress(), os.cpu_count() or 1
-        model = load(model_path.read_bytes())
-        calibration, held = images[TUNE:], images[:TUNE]
-
-        def seen(network: ModelProto) -> dict[str, Observer]:
-            placements, count = [place(Graph(network), variant)], len(calibration)
-            stream = batches(calibration, BATCH)
-            return observe(network, placements, stream, total=count, threads=threads, progress=progress)
-
-        observers = seen(model)
-        logits = answers(session(model, threads), held)
-        job = Job(
-            tune=Tune(held, logits.argmax(axis=1), logits),
-            fitting=calibration[:FITTED],
-            methods=METHODS["auto"],
-            repair=steps,
-            floating=frozenset(),
-            within=lambda trial: trial.expected >= aim,
-            most_float=lambda trial: SPARE,
-            threads=threads,
-            progress=progress,
-        )
-        found = climb(Network(model, observers), (variant,), job, lambda other: seen(other.model))
-        out.write_bytes(found.built[variant].model.SerializeToString())
-
-    return work
-
-
-def with_onnxruntime(method: str) -> Callable[[Path, np.ndarray, Path], None]:
-    """Return the worker for static quantisation, S8S8, with the options that TensorRT's parser needs."""
-
-    def work(model_path: Path, images: np.ndarray, out: Path) -> None:
-        from onnxruntime.quantization import (
-            CalibrationDataReader,
-            CalibrationMethod,
-            QuantFormat,
-            QuantType,
-            quantize_static,
-        )
-
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
-            def __init__(self) -> None:
-                self.rest = batches(images, 1)
-
-            def get_next(self) -> dict[str, np.ndarray] | None:
-                batch = next(self.rest, None)
-                return None if batch is None else {"images": batch}
-
-        operators = ["Conv", "Gemm", "Add"]
-        quantize_static(
-            str(model_path),
-            str(out),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=operators,
-            calibrate_method=getattr(CalibrationMethod, method),
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "OpTypesToExcludeOutputQuantization": operators,
-            },
-        )
-
-    return work
-
-
-def with_nncf(model_path: Path, images: np.ndarray, out: Path) -> None:
-    """NNCF's post-training quantisation with its defaults (fast bias correction)."""
-    import nncf
-    import onnx
-
-    data = nncf.Dataset(list(batches(images, 1)), lambda batch: {"images": batch})
-    onnx.save(nncf.quantize(onnx.load(model_path), data, subset_size=len(images)), out)
-
-
-WORKERS: dict[str, tuple[bool, Callable[[Path, np.ndarray, Path], None]]] = {
-    "tledge ranges": (False, with_tledge("int8", aim=0.0)),
-    "tledge int8": (False, with_tledge("int8")),
-    "tledge int8-cpu": (False, with_tledge("int8-cpu")),
-    "onnxruntime min-max": (True, with_onnxruntime("MinMax")),
-    "nncf": (True, with_nncf),
-    "onnxruntime entropy": (True, with_onnxruntime("Entropy")),
-}
-
-
-def work(tool: str, model: Path, images: Path, out: Path) -> None:
-    """Run one tool in this process, and print its seconds and peak memory as JSON."""
-    values = np.load(images)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
-    WORKERS[tool][1](model, values, out)
-    seconds = time.monotonic() - started
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024 - values.nbytes / 2**20
-    print(json.dumps({"seconds": seconds, "peak_mib": peak, "start_mib": before / 1024}))
 
 
 def export(name: str, path: Path) -> None:
@@ -211,16 +83,91 @@ def read(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return tensors, np.array(labels)
 
 
-def logits(path: Path, images: np.ndarray) -> np.ndarray:
-    """Return a graph's logits; where INT8 sums saturate (no VNNI), of Q/DQ as written, for every tool."""
+@dataclass(frozen=True)
+class Case:
+    """A network with the tensors that it is quantised with and, by name, those that it is scored on."""
+
+    name: str
+    graph: Path
+    images: np.ndarray
+    scored: dict[str, tuple[np.ndarray, np.ndarray]]  # tensors and labels
+
+
+def networks(names: Sequence[str], graphs: Path | None, folder: Path) -> Iterator[Case]:
+    """Yield the ImageNet networks, exported where there are no `graphs`."""
+    sample = SHARED / "imagenet_sample"
+    images = read(sample / "calib", CALIBRATION)[0]
+    scored = {"look": read(sample / "look", LOOK), "flowers": read(SHARED / "flowers" / "val", FLOWERS)}
+    for name in names:
+        graph = (graphs or folder) / f"{name}.onnx"
+        if graphs is None:
+            export(name, graph)
+        yield Case(name, graph, images, scored)
+
+
+def bundles(paths: Sequence[Path], folder: Path) -> Iterator[Case]:
+    """Yield the fine-tuned networks: quantised with train images, scored on all eval images."""
+    from tledge.bundle import Bundle
+    from tledge.data import decode
+    from tledge.preprocess import preprocessor
+    from tledge.quantization.images import choose, tensors
+
+    for path in paths:
+        bundle = Bundle.open(path)
+        prepare = preprocessor(bundle.spec, using="host")
+        chosen = choose(bundle, None, CALIBRATION - TUNE, TUNE)
+        # The tune images first, as `calibrators.py` takes them.
+        images = np.concatenate([*tensors(prepare, chosen.tune), *tensors(prepare, chosen.calibration)])
+        val = np.stack([decode.tensor(image.read(), prepare) for image in chosen.scoring.images])
+        graph = folder / f"{path.stem}.onnx"
+        graph.write_bytes(bundle.read("fp32.onnx"))
+        yield Case(path.stem, graph, images, {"val": (val, chosen.scoring.expected)})
+
+
+def logits(path: Path, images: np.ndarray, *, kernels: bool = False) -> np.ndarray:
+    """Return a graph's logits: of this machine's INT8 kernels, or of Q/DQ as written where sums saturate."""
     import onnx
 
     from tledge.quantization.build import answers
     from tledge.quantization.graph import session
     from tledge.runtime.machine import has_int8_dot_product
 
-    opened = session(onnx.load(path), os.cpu_count(), integer=has_int8_dot_product())
+    opened = session(onnx.load(path), os.cpu_count(), integer=kernels or has_int8_dot_product())
     return answers(opened, images)
+
+
+def compare(case: Case, tools: Sequence[str], peers: str, folder: Path) -> None:
+    """Print a row for each tool."""
+    from tledge.evaluation.paired import compare as paired
+
+    right = {name: logits(case.graph, images) for name, (images, _) in case.scored.items()}
+    print(f"\n{case.name}")
+    for name, (_, labels) in case.scored.items():
+        share = f"float top-1 {100 * (right[name].argmax(axis=1) == labels).mean():.2f} % of "
+        print(f"{name}: {share if labels.min() >= 0 else ''}{len(labels)}")
+    columns = "".join(f"{name + ' drop':>14}{'kept %':>8}{'KL':>9}" for name in case.scored)
+    print(f"{'tool':<24}{columns}{'s':>8}{'MiB':>7}")
+    np.save(folder / "images.npy", case.images)
+    for tool in tools:
+        peer, out = WORKERS[tool][0], folder / "out.onnx"
+        script = str(Path(__file__).with_name("calibrators.py"))
+        words = [peers if peer else sys.executable, script, tool, str(case.graph)]
+        words += [str(folder / "images.npy"), str(out)]
+        ran = subprocess.run(words, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            print(f"{tool:<24}failed: {ran.stderr.strip().splitlines()[-1]}")
+            continue
+        if not peer:
+            print(ran.stderr, file=sys.stderr, end="", flush=True)  # what it tried
+        cells = []
+        for name, (images, labels) in case.scored.items():
+            ours = logits(out, images, kernels=tool.startswith("tledge int8-cpu"))
+            labelled = bool(labels.min() >= 0)
+            found = paired(right[name], ours, labels if labelled else right[name].argmax(axis=1))
+            drop = f"{found.drop:.2f}" if labelled else "-"
+            cells.append(f"{drop:>14}{found.agreement:>8.2f}{found.kl:>9.5f}")
+        cost = json.loads(ran.stdout.strip().splitlines()[-1])
+        print(f"{tool:<24}{''.join(cells)}{cost['seconds']:>8.1f}{cost['peak_mib']:>7.0f}", flush=True)
 
 
 def main() -> None:
@@ -229,55 +176,16 @@ def main() -> None:
     )
     parser.add_argument("--peers", default=sys.executable, help="the peers' Python interpreter")
     parser.add_argument("--networks", default="efficientnet-lite0,efficientnet-lite1,mobilenetv2")
-    parser.add_argument("--tools", default=",".join(WORKERS))
+    parser.add_argument("--bundles", nargs="*", type=Path, default=[], help="fine-tuned bundles, only read")
+    parser.add_argument("--tools", default=";".join(WORKERS), help="with semicolons between")
     parser.add_argument("--graphs", type=Path, help="a folder with NETWORK.onnx, exported before")
-    parser.add_argument(
-        "--worker", nargs=4, metavar=("TOOL", "MODEL", "IMAGES", "OUT"), help=argparse.SUPPRESS
-    )
     given = parser.parse_args()
-    if given.worker:
-        tool, model, images, out = given.worker
-        work(tool, Path(model), Path(images), Path(out))
-        return
-    from tledge.evaluation.paired import compare
-
-    sample = SHARED / "imagenet_sample"
-    look, labels = read(sample / "look", LOOK)
-    flowers, _ = read(SHARED / "flowers" / "val", FLOWERS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / "images.npy", read(sample / "calib", CALIBRATION)[0])
-        for network in given.networks.split(","):
-            graph = (given.graphs or folder) / f"{network}.onnx"
-            if not given.graphs:
-                export(network, graph)
-            right = [logits(graph, look), logits(graph, flowers)]
-            print(
-                f"\n{network}: float top-1 {100 * (right[0].argmax(axis=1) == labels).mean():.2f} % of {LOOK}"
-            )
-            print(
-                f"{'tool':<22}{'drop':>7}{'kept %':>8}{'KL':>9}"
-                f"{'flowers kept %':>16}{'KL':>9}{'s':>8}{'MiB':>8}"
-            )
-            for tool in given.tools.split(","):
-                peer, out = WORKERS[tool][0], folder / "out.onnx"
-                python = given.peers if peer else sys.executable
-                words = [python, __file__, "--worker", tool, str(graph), str(folder / "images.npy"), str(out)]
-                ran = subprocess.run(words, capture_output=True, text=True, check=False)
-                if ran.returncode:
-                    print(f"{tool:<22}failed: {ran.stderr.strip().splitlines()[-1]}")
-                    continue
-                if not peer:
-                    print(ran.stderr, file=sys.stderr, end="", flush=True)  # what it tried
-                cost = json.loads(ran.stdout.strip().splitlines()[-1])
-                ours = [logits(out, look), logits(out, flowers)]
-                a = compare(right[0], ours[0], labels)
-                b = compare(right[1], ours[1], right[1].argmax(axis=1))
-                print(
-                    f"{tool:<22}{a.drop:>7.2f}{a.agreement:>8.2f}{a.kl:>9.5f}{b.agreement:>16.2f}{b.kl:>9.5f}"
-                    f"{cost['seconds']:>8.1f}{cost['peak_mib']:>8.0f}",
-                    flush=True,
-                )
+        names = [network for network in given.networks.split(",") if network]
+        cases = [networks(names, given.graphs, folder)] if names else []
+        for case in itertools.chain(*cases, bundles(given.bundles, folder)):
+            compare(case, given.tools.split(";"), given.peers, folder)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from calibration import CALIBRATION, LOOK, SHARED, TUNE, batches
+from calibration import CALIBRATION, LOOK, SHARED
 from calibration import export as export_timm
+from calibrators import TUNE, batches
 
 from tledge.data import decode, image_files
 from tledge.preprocess import Crop, Spec, preprocessor
