@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import sets
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # benchmarks.md shows how each figure was made, on data outside the project: flags are checked only.
@@ -24,6 +26,13 @@ SHORTER = {
     "bench": ["--duration", "0.2", "--force"],
     "demo": None,
     "serve": None,
+}
+# Networks too large for a test are run smaller: without their weights, at the size of a thumbnail.
+SMALLER = {
+    "torchvision:resnet50": ["--weights", "none", "--image-size", "32", "--train-images", "40"],
+    "mlp:4096,4096": ["--weights", "none", "--image-size", "32", "--train-images", "40", "--head", "mlp:9,9"],
+    "data/gtsrb": ["--image-size", "64"],
+    "data/magnetic_tile": ["--image-size", "64"],
 }
 
 
@@ -68,6 +77,8 @@ def test_the_commands_of_a_page_run(page: Path, photos: Path, tmp_path: Path) ->
     (tmp_path / "tledge.toml").write_text('[finetune]\nbackbone = "tledge:cnn"\nimage-size = 32\n')
     if not any(words[0] == "finetune" and "photos.tledge" in words for words in lines):
         run(tmp_path, ["finetune", "photos", "-o", "photos.tledge", "--config", "tledge.toml"])
+    if page.name == "recipes.md":
+        sets.write(tmp_path / "data", photos)
     if any("clip.mp4" in words for words in lines):
         pytest.importorskip("av")
         from tests.runtime.sources import videos
@@ -85,7 +96,8 @@ def test_the_commands_of_a_page_run(page: Path, photos: Path, tmp_path: Path) ->
 
 
 def run(folder: Path, words: list[str]) -> None:
-    words = [*words, *(SHORTER.get(words[0]) or [])]
+    smaller = [more for word in words for more in SMALLER.get(word, [])]
+    words = [*words, *smaller, *(SHORTER.get(words[0]) or [])]
     command = [sys.executable, "-m", "tledge", *words]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
     assert result.returncode == 0, f"tledge {' '.join(words)}\n{result.stdout}\n{result.stderr}"

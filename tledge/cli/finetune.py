@@ -32,6 +32,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option(
     "--logit-adjust", type=float, help="How far rare classes count as common ones: 0 to 1; default: by sizes."
 )
+@click.option("--magnitude", type=float, help="How strongly views are varied beyond crops, 0 to 1.")
 @click.option("--image-size", type=int, help="Side of the input, pixels; default: the backbone's own.")
 @click.option(
     "--decode",

@@ -86,6 +86,8 @@ class FinetuneSettings:
             raise UsageError(f"logit_adjust is {self.logit_adjust}", hint="It is 0 (none) to 2; 1 balances.")
         if self.time is not None:
             self._check_time()
+        if not 0 <= self.magnitude <= 1:
+            raise UsageError(f"magnitude is {self.magnitude}", hint="It is 0 (crops alone) to 1.")
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
         if self.workers is not None and self.workers < 1:
