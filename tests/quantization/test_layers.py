@@ -40,6 +40,14 @@ def test_each_layer_has_its_row(made: Path) -> None:
     covered = {layer.node: layer.low for layer in found["int8"]}
     assert covered["node_thin"] == 0.0, "a centred input has all its steps above zero"
     assert covered["node_deep"] < 0.0
+    for variant, layers in found.items():
+        shares = [layer.loss for layer in layers if layer.precision == "int8"]
+        assert all(0 <= share <= 100 for share in shares)
+        # The rest is that of the residual sum's shortcut.
+        assert 50 < sum(shares) <= 100.001
+        assert set(document["variants"][variant]["harm"]) >= {
+            layer for layer in document["variants"][variant]["ranges"] if layer.endswith("deep.act")
+        }
     head = found["int8"][-1]
     assert (head.node, head.precision, head.rule) == ("node_logits", "float", "vector-product")
 
@@ -64,6 +72,7 @@ def test_noise_of_weights_is_that_of_rounding() -> None:
 def test_the_command_shows_it(made: Path) -> None:
     text = CliRunner().invoke(cli, ["inspect", str(made), "--layers"]).output
     assert "node_deep" in text
+    assert "loss %" in text
     assert "float (vector-product)" in text
     answer = CliRunner().invoke(cli, ["inspect", str(made), "--layers", "--json"]).stdout
     assert {layer["node"] for layer in json.loads(answer)["layers"]["int8"]} >= {"node_deep", "node_logits"}

@@ -85,7 +85,7 @@ def _table(layers: Sequence[LayerView]) -> str:
         return "-" if value is None else format(value, form)
 
     return columns(
-        ("layer", "operator", "precision", "low", "high", "clipped %", "SQNR dB"),
+        ("layer", "operator", "precision", "low", "high", "clipped %", "SQNR dB", "loss %"),
         [
             (
                 layer.node,
@@ -95,6 +95,7 @@ def _table(layers: Sequence[LayerView]) -> str:
                 cell(layer.high, ".4g"),
                 cell(layer.clipped, ".4f"),
                 cell(layer.sqnr, ".1f"),
+                cell(layer.loss, ".1f"),
             )
             for layer in layers
         ],

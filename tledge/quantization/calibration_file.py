@@ -21,6 +21,7 @@ from tledge.quantization.graph import Graph
 from tledge.quantization.images import BATCH, Images
 from tledge.quantization.ladder import Repaired
 from tledge.quantization.observers import BINS, Observer
+from tledge.quantization.placement import Target
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
 from tledge.quantization.recipe import Recipe
@@ -38,6 +39,7 @@ def encode(
     repaired: Repaired,
     *,
     recipe: Recipe,
+    harm: Mapping[Target, Mapping[str, float]],
 ) -> bytes:
     """Return the file's bytes. The same images and network give the same bytes on the same machine."""
     document = {
@@ -52,7 +54,7 @@ def encode(
         "tensors": {name: _tensor(seen) for name, seen in sorted(repaired.network.observers.items())},
         **_mended(repaired.mended),
         "narrowed": _mended(repaired.narrowed),
-        "variants": {name: _variant(one) for name, one in repaired.built.items()},
+        "variants": {name: _variant(one, harm[name]) for name, one in repaired.built.items()},
     }
     # One line a tensor and a layer: a file that can be read, and compared with diff.
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -74,7 +76,7 @@ def _tensor(seen: Observer) -> dict[str, Any]:
     }
 
 
-def _variant(one: Built) -> dict[str, Any]:
+def _variant(one: Built, harm: Mapping[str, float]) -> dict[str, Any]:
     decisions = [d for d in one.placement.decisions if not d.int8]
     return {
         "ranges_by": one.chosen.ranges,
@@ -82,6 +84,7 @@ def _variant(one: Built) -> dict[str, Any]:
         "corrected": one.chosen.corrected,
         "rounded": one.chosen.rounded,
         "ranges": {name: [found.low, found.high] for name, found in one.ranges.items()},
+        "harm": dict(harm),
         "groups": [list(group) for group in one.placement.groups],
         "centred": list(one.placement.centred),
         "layers": [layer.node for layer in one.placement.layers],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -223,15 +223,21 @@ def with_outputs(model: ModelProto, tensors: Iterable[str]) -> ModelProto:
     return fresh
 
 
-def part(model: ModelProto, nodes: list[NodeProto], inputs: list[str], outputs: list[str]) -> ModelProto:
-    """Return the model of consecutive nodes: what of `inputs` they read in, `outputs` out, all float32."""
-    from onnx import TensorProto, helper
+def part(
+    model: ModelProto, nodes: list[NodeProto], inputs: Mapping[str, np.dtype[Any]], outputs: list[str]
+) -> ModelProto:
+    """Return the model of consecutive nodes: what of `inputs` they read in, with its type, `outputs` out."""
+    from onnx import helper
 
     read = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
         "part",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs if name in read],
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), None)
+            for name, dtype in inputs.items()
+            if name in read
+        ],
         [helper.make_empty_tensor_value_info(name) for name in outputs],
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )

@@ -24,8 +24,8 @@ from tledge.quantization.qdq import Correction, Scale, asymmetric, shared
 from tledge.quantization.ranges import Range
 from tledge.quantization.walk import Walk
 
-# Tune images that harm is judged on: only the order of the tensors matters.
-JUDGED = 16
+# Tune images that harm is judged on, as only the order of the tensors matters; half where it is only told.
+JUDGED, TOLD = 16, 8
 
 Array = NDArray[np.float32]
 
@@ -37,6 +37,7 @@ def harms(
     corrections: Mapping[str, Correction],
     tune: Tune,
     *,
+    count: int = JUDGED,
     threads: int,
     progress: Progress,
 ) -> dict[str, float]:
@@ -47,7 +48,8 @@ def harms(
         placement: What is INT8.
         ranges: Of its tensors.
         corrections: What is mended in its layers, by node.
-        tune: The first `JUDGED` images are taken.
+        tune: Images; the first `count` are taken.
+        count: How many.
         threads: Threads of one inference.
         progress: Where to show how far it is.
     """
@@ -60,7 +62,7 @@ def harms(
         reading.setdefault(shortcut, []).append(node)
     layers = {layer.node: layer for layer in placement.layers}
     image = _images(placement, ranges)
-    walk = Walk(network.model, tune.tensors[:JUDGED], threads)
+    walk = Walk(network.model, tune.tensors[:count], threads)
     found: dict[str, float] = {}
     with progress.task(f"ranking {placement.target}", total=len(reading), unit="tensors") as task:
         for tensor, nodes in sorted(reading.items(), key=lambda pair: min(place[node] for node in pair[1])):
@@ -75,7 +77,7 @@ def harms(
                         constants[layer.bias] = mended.bias
             rounded = {tensor: [image[tensor](batch) for batch in values]}
             logits = np.concatenate(walk.finish(rounded, constants, graph.outputs[0]))
-            found[tensor] = mean_kl(tune.logits[:JUDGED], logits.reshape(len(logits), -1))
+            found[tensor] = mean_kl(tune.logits[:count], logits.reshape(len(logits), -1))
             task.advance()
     return found
 

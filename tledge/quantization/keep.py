@@ -12,6 +12,7 @@ from tledge.evaluation.temperature import match
 from tledge.progress import Progress
 from tledge.quantization import calibration_file, fp16
 from tledge.quantization.build import Built, Tune, judge
+from tledge.quantization.harm import TOLD, harms
 from tledge.quantization.images import Images
 from tledge.quantization.ladder import Repaired
 from tledge.quantization.placement import Target
@@ -48,7 +49,21 @@ def keep(
     check(scored)
     for variant, file in graphs.items():
         writer.put(f"{variant}.onnx", file)
-    writer.put(calibration_file.NAME, calibration_file.encode(bundle, images, repaired, recipe=followed))
+    harm = {
+        target: harms(
+            repaired.network,
+            one.placement,
+            one.ranges,
+            repaired.corrections(target),
+            tune,
+            count=TOLD,
+            threads=threads,
+            progress=progress,
+        )
+        for target, one in repaired.built.items()
+    }
+    document = calibration_file.encode(bundle, images, repaired, recipe=followed, harm=harm)
+    writer.put(calibration_file.NAME, document)
     for one in scored:
         stage.put(writer, one)
     writer.put(probabilities.NAME, tempered(bundle, repaired.built, tune, threads).encode())

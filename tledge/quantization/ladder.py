@@ -93,6 +93,14 @@ class Repaired:
     narrowed: Mapping[str, Mapping[str, Correction]]
     built: Mapping[Target, Built]
 
+    def corrections(self, target: Target) -> Mapping[str, Correction]:
+        """Return what is mended in a variant's layers, by node; {} where nothing is."""
+        one = self.built[target]
+        if not one.chosen.corrected:
+            return {}
+        made = self.mended if one.placement.bits == 8 else self.narrowed
+        return made["rounding" if one.chosen.rounded else "correction"]
+
 
 def climb(
     network: Network,

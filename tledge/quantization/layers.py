@@ -2,13 +2,14 @@
 
 The signal-to-noise of a layer is that of its input (from the histogram and the range) and of its weights, as
 the noises of the two factors of a product add up: 1/s = 1/s_input + 1/s_weight. What corrections mend is not
-in it, and it is no measure of harm: the answers bear more noise from some layers than from others
-(docs/int8.md).
+in it, and it is no measure of harm: the answers bear more noise from some layers than from others. The harm
+itself was measured when the variant was made (`tledge.quantization.harm`).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,9 @@ class LayerView:
     """One convolution or matrix product.
 
     `rule` says why it is float, None where it is INT8; the rest is None where it is float. `low` and `high`
-    are what its input's scale covers, `clipped` the percentage of values outside, `sqnr` is in dB.
+    are what its input's scale covers, `clipped` the percentage of values outside, `sqnr` is in dB. `loss` is
+    the percentage of the variant's loss (KL from float, on tune) that rounding it and its input alone makes;
+    what is not the layers' is that of residual sums. A calibration by an older tledge does not know it.
     """
 
     node: str
@@ -41,6 +44,7 @@ class LayerView:
     high: float | None = None
     clipped: float | None = None
     sqnr: float | None = None
+    loss: float | None = None
 
 
 def describe(bundle: Bundle) -> dict[str, tuple[LayerView, ...]]:
@@ -75,10 +79,16 @@ def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple
         of_input = error / power if power else 0.0
         noise[layer.node] = of_input + weight_noise(graph.constants[layer.weight], layer.axis, layer.bits)
         covered[layer.node] = span
+    harm: Mapping[str, float] = document["variants"][target].get("harm", {})
+    whole = sum(harm.values())
+    readers = Counter(
+        [*(layer.input for layer in placement.layers), *(shortcut for _, shortcut in placement.sums)]
+    )
     views = []
     for node in graph.nodes:
         if node.name in layers:
-            seen = observer("", document["tensors"][layers[node.name].input])
+            entry = layers[node.name].input
+            seen = observer("", document["tensors"][entry])
             span, ratio = covered[node.name], noise[node.name]
             views.append(
                 LayerView(
@@ -90,6 +100,7 @@ def _variant(document: Mapping[str, Any], graph: Graph, target: Target) -> tuple
                     high=span.high,
                     clipped=100 * clipped_share(seen.counts, seen.edges, span.low, span.high),
                     sqnr=-10 * math.log10(ratio) if ratio else None,
+                    loss=100 * harm[entry] / whole / readers[entry] if whole else None,
                 )
             )
         elif node.op_type in WEIGHTED:

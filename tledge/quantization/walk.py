@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class Walk:
         """
         from onnx import numpy_helper
 
-        rest = part(self.model, self.nodes[self.position :], sorted(self.values), [output])
+        rest = part(self.model, self.nodes[self.position :], self._types(), [output])
         for tensor in rest.graph.initializer:
             if tensor.name in constants:
                 tensor.CopyFrom(numpy_helper.from_array(constants[tensor.name], tensor.name))
@@ -59,6 +59,9 @@ class Walk:
         count = len(next(iter(self.values.values())))
         return [opened.run([output], {name: known[name][i] for name in read})[0] for i in range(count)]
 
+    def _types(self) -> dict[str, np.dtype[Any]]:
+        return {name: np.asarray(self.values[name][0]).dtype for name in sorted(self.values)}
+
     def _index(self, node_name: str) -> int:
         return next(i for i in range(self.position, len(self.nodes)) if self.nodes[i].name == node_name)
 
@@ -66,7 +69,7 @@ class Walk:
         run, later = self.nodes[self.position : end], self.nodes[end:]
         wanted = {name for node in later for name in node.input} | {result}
         made = sorted(wanted & {name for node in run for name in node.output})
-        opened = session(part(self.model, run, sorted(self.values), made), self.threads)
+        opened = session(part(self.model, run, self._types(), made), self.threads)
         inputs = [value.name for value in opened.get_inputs()]
         fresh: dict[str, Batches] = {name: [] for name in made}
         for index in range(len(next(iter(self.values.values())))):

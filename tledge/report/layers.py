@@ -19,7 +19,10 @@ SHOWN = 12  # rows: the layers whose noise is the strongest; the plot has all
 
 @dataclass(frozen=True)
 class Noisy:
-    """One INT8 layer: its place in the graph from 1, what its input's scale covers, % clipped, SQNR in dB."""
+    """One INT8 layer: its place in the graph from 1, what its input's scale covers, % clipped, SQNR in dB.
+
+    `loss` is its share of the variant's loss, in %; None where that was not measured.
+    """
 
     place: int
     name: str
@@ -27,6 +30,7 @@ class Noisy:
     covers: str
     clipped: float
     sqnr: float | None
+    loss: float | None
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def _noisy(place: int, layer: LayerView) -> Noisy:
         if layer.low is None or layer.high is None
         else f"{layer.low:.3g} to {layer.high:.3g}".replace("-", "−")
     )
-    return Noisy(place, clean(layer.node), clean(layer.op), covers, layer.clipped or 0.0, layer.sqnr)
+    name, op = clean(layer.node), clean(layer.op)
+    return Noisy(place, name, op, covers, layer.clipped or 0.0, layer.sqnr, layer.loss)
 
 
 def _engine(engine: EngineManifest) -> EngineLayers:
