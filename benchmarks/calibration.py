@@ -4,7 +4,8 @@ Each tool runs in a process of its own, peers in an environment of their own (`-
 with nncf, onnx, onnxruntime and numpy). All get the same 256 tensors; tledge takes its tune images from
 among them. Scored on photos that no tool saw: agreement with the float network, which needs no labels, and
 top-1 where there are labels. `int8-cpu` is scored by the kernels of this machine, the others as their Q/DQ
-are written where INT8 sums saturate. Peak memory is the process's, without the images' own array.
+are written where INT8 sums saturate. CPU seconds are those of the whole process, on all
+processors; peak memory is the process's, without the images' own array.
 
     python benchmarks/calibration.py --peers /opt/nncf/bin/python --bundles flowers.tledge
 
@@ -146,7 +147,7 @@ def compare(case: Case, tools: Sequence[str], peers: str, folder: Path) -> None:
         share = f"float top-1 {100 * (right[name].argmax(axis=1) == labels).mean():.2f} % of "
         print(f"{name}: {share if labels.min() >= 0 else ''}{len(labels)}")
     columns = "".join(f"{name + ' drop':>14}{'kept %':>8}{'KL':>9}" for name in case.scored)
-    print(f"{'tool':<24}{columns}{'s':>8}{'MiB':>7}")
+    print(f"{'tool':<24}{columns}{'s':>8}{'CPU s':>8}{'MiB':>7}")
     np.save(folder / "images.npy", case.images)
     for tool in tools:
         peer, out = WORKERS[tool][0], folder / "out.onnx"
@@ -167,7 +168,10 @@ def compare(case: Case, tools: Sequence[str], peers: str, folder: Path) -> None:
             drop = f"{found.drop:.2f}" if labelled else "-"
             cells.append(f"{drop:>14}{found.agreement:>8.2f}{found.kl:>9.5f}")
         cost = json.loads(ran.stdout.strip().splitlines()[-1])
-        print(f"{tool:<24}{''.join(cells)}{cost['seconds']:>8.1f}{cost['peak_mib']:>7.0f}", flush=True)
+        print(
+            f"{tool:<24}{''.join(cells)}{cost['seconds']:>8.1f}{cost['cpu']:>8.1f}{cost['peak_mib']:>7.0f}",
+            flush=True,
+        )
 
 
 def main() -> None:
