@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from tledge.errors import InputError
@@ -14,9 +13,15 @@ def choice(value: object, allowed: Sequence[str], where: str) -> str:
     """Return `value` if it is one of `allowed`; else an error that names the nearest."""
     if isinstance(value, str) and value in allowed:
         return value
-    near = get_close_matches(value, allowed, 1, 0.5) if isinstance(value, str) else []
-    hint = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(allowed)}"
+    hint = _nearest(value, allowed) or f"it is one of {', '.join(allowed)}"
     raise InputError(f"{where} is {value!r}", hint=hint)
+
+
+def _nearest(value: object, allowed: Sequence[str]) -> str:
+    from difflib import get_close_matches  # which takes longer to import than all of this package's checks
+
+    near = get_close_matches(value, allowed, 1, 0.5) if isinstance(value, str) else []
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def keys_of(
@@ -27,8 +32,7 @@ def keys_of(
         raise InputError(f"{where} is {type(document).__name__}", hint="it is a JSON object")
     for key in document:
         if key not in allowed:
-            near = get_close_matches(key, allowed, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(allowed)}"
+            hint = _nearest(key, allowed) or f"the keys are {', '.join(allowed)}"
             raise InputError(f"unknown key {key!r} in {where}", hint=hint)
     for key in required:
         if key not in document:
