@@ -5,6 +5,8 @@ crops at the edge, on every instruction set of this machine. Prints a Markdown t
 difference:
 
     python benchmarks/exactness.py --count 10000
+
+`--frames` compares camera frames of every Y'CbCr format instead, their planes resized first.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 import PIL
 
 from tledge.preprocess import Box, Crop, Letterbox, Spec, preprocessor
+from tledge.preprocess.frames import YUV, Frame, Matrix, Range, Siting, plane_shapes
 from tledge.preprocess.native import instruction_sets
 from tledge.preprocess.spec import Filter, Geometry
 
@@ -33,6 +36,7 @@ def main() -> int:
     )
     parser.add_argument("--count", type=int, default=10_000, help="geometries (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--frames", action="store_true", help="of cameras, planes first")
     arguments = parser.parse_args()
     random = np.random.default_rng(arguments.seed)
     filters, sets = get_args(Filter), list(instruction_sets())
@@ -41,8 +45,8 @@ def main() -> int:
     begun = time.monotonic()
     for number in range(arguments.count):
         name = filters[number % len(filters)]
-        image = random_image(random, noise)
-        spec = Spec(geometry=random_geometry(random), filter=name)
+        image = random_frame(random, noise) if arguments.frames else random_image(random, noise)
+        spec = Spec(geometry=random_geometry(random), filter=name).with_frames("planes-first")
         expected = preprocessor(spec, "pillow").pixels(image)
         compared[name] += 1
         for each in sets:
@@ -50,7 +54,7 @@ def main() -> int:
             made = preprocessor(spec, threads=1 + number % 3).pixels(image)
             if not np.array_equal(made, expected):
                 different[name, each] += 1
-                print(f"{each} differs: {image.shape} {spec.to_json()}", file=sys.stderr)
+                print(f"{each} differs: {described(image)} {spec.to_json()}", file=sys.stderr)
     print(f"Pillow {PIL.__version__}, seed {arguments.seed}, {time.monotonic() - begun:.0f} s\n")
     print("| filter | geometries | " + " | ".join(f"{each}: differing" for each in sets) + " |")
     print("| --- | --- |" + " --- |" * len(sets))
@@ -76,6 +80,25 @@ def random_image(random: np.random.Generator, noise: np.ndarray) -> np.ndarray:
     if random.random() < 0.25:
         return np.where(image < 128, np.uint8(0), np.uint8(255))
     return image if random.random() < 0.5 else np.ascontiguousarray(image)
+
+
+def random_frame(random: np.random.Generator, noise: np.ndarray) -> Frame:
+    """Cut the planes of a frame out of the noise, of any format, meaning and size."""
+    height, width = side(random, LARGEST_SIDE // 2), side(random, LARGEST_SIDE // 2)
+    format = random.choice(YUV)
+    planes = []
+    for rows, columns in plane_shapes(format, width, height):
+        top = random.integers(0, LARGEST_SIDE + 2 - rows)
+        planes.append(noise[top : top + rows].reshape(rows, -1)[:, :columns])
+    matrix, levels, siting = (random.choice(get_args(kind)) for kind in (Matrix, Range, Siting))
+    return Frame(format, width, height, tuple(planes), matrix, levels, siting)
+
+
+def described(image: np.ndarray | Frame) -> str:
+    """Return what an image or frame is, in a word or two."""
+    if isinstance(image, Frame):
+        return f"{image.format} {image.width} x {image.height}, {image.siting}"
+    return f"{image.shape}"
 
 
 def random_geometry(random: np.random.Generator) -> Geometry:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from gpu_parts import MEANINGS, SPECS, Preparation, copy_inside, frame, network
@@ -32,8 +32,11 @@ from tledge.cuda.compiler import find_compiler
 from tledge.cuda.topk import TopK
 from tledge.preprocess import preprocessor
 from tledge.preprocess.frames import FORMATS
+from tledge.preprocess.spec import Order
 from tledge.runtime.lane import BEST, Lane
 from tledge.runtime.postprocess import Ranking, ranked, top
+
+ORDERS = get_args(Order)
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,14 @@ def microseconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def tensors_bits(run: Run) -> Iterator[Row]:
-    """Compare the kernel with the host: every format at each size, a specification after the other."""
+    """Compare the kernel with the host: every format at each size, specifications and orders in turns."""
     random, gpu = np.random.default_rng(0), run.gpu
     sizes = run.pick(30, 2)
     equal = compared = 0
     stream = gpu.stream()
     for number in range(sizes):
         width, height = (int(2 ** random.uniform(0, run.pick(12, 6))) for _ in range(2))
-        spec = SPECS[number % len(SPECS)]
+        spec = SPECS[number % len(SPECS)].with_frames(ORDERS[(number + number // len(SPECS)) % 2])
         batch = [
             frame(format, width, height, MEANINGS[(number + at) % 3], at)
             for at, format in enumerate(("rgb", *FORMATS))
