@@ -73,13 +73,13 @@ void keep_in_order(Axis& axis) {
 }
 
 // Samples, how many of them there are to an output, and where the first output's begin, in samples.
-struct Line {
+struct Sampling {
     int samples;
     double scale, shift;
 };
 
 template <double (*weight_of)(double)>
-void fill_filtered(Axis& axis, const Line& line, int begin, double filter_support) {
+void fill_filtered(Axis& axis, const Sampling& line, int begin, double filter_support) {
     const int source = line.samples;
     const double scale = line.scale;
     const double filter_scale = scale < 1.0 ? 1.0 : scale;
@@ -117,7 +117,7 @@ void fill_filtered(Axis& axis, const Line& line, int begin, double filter_suppor
     keep_in_order(axis);
 }
 
-Axis axis_of(const Line& line, int begin, int outputs, Filter filter) {
+Axis axis_of(const Sampling& line, int begin, int outputs, Filter filter) {
     Axis axis;
     axis.outputs = outputs;
     axis.first.resize(outputs);

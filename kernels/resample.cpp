@@ -3,7 +3,6 @@
 #include "resample.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "frame.h"
@@ -219,35 +218,6 @@ void run_planes(const Plan& plan, const Table& table, Made& made, void* out, int
 }
 
 }  // namespace
-
-Table::Table(const void* source, int element, const double* known_lines) : bytes(element) {
-    entries.allocate(static_cast<size_t>(3) * 256 * element);
-    std::memcpy(entries.as<uint8_t>(), source, static_cast<size_t>(3) * 256 * element);
-    planes.allocate(3 * 4 * 256);
-    for (int c = 0; c < 3; ++c) {
-        for (int v = 0; v < 256; ++v) {
-            for (int b = 0; b < bytes; ++b) {
-                planes.as<uint8_t>()[(4 * c + b) * 256 + v] = entries.as<uint8_t>()[(static_cast<size_t>(c) * 256 + v) * bytes + b];
-            }
-        }
-    }
-    if (bytes == 4 && known_lines != nullptr) verify_lines(known_lines);
-}
-
-void Table::verify_lines(const double* known) {
-    for (int c = 0; c < 3; ++c) {
-        const float* wanted = entries.as<float>() + 256 * c;
-        lines[2 * c] = known[2 * c];
-        lines[2 * c + 1] = known[2 * c + 1];
-        exact[c] = 1;
-        for (int v = 0; v < 256; ++v) {
-            const float computed = static_cast<float>(std::fma(static_cast<double>(v), known[2 * c], known[2 * c + 1]));
-            if (std::memcmp(&computed, wanted + v, sizeof computed) != 0) exact[c] = 0;
-        }
-    }
-}
-
-EmissionTable Table::view() const { return {bytes, entries.as<uint8_t>(), planes.as<uint8_t>(), lines, exact}; }
 
 Source whole_image(const Plan& plan, const uint8_t* pixels, size_t stride) {
     const size_t last = 3 * static_cast<size_t>(plan.geometry.source_width);

@@ -16,7 +16,7 @@ struct Table {
 
     int bytes;
     AlignedBytes entries, planes;
-    double lines[6] = {};
+    Line lines[3] = {};
     int exact[3] = {};
 
   private:

@@ -46,14 +46,18 @@ struct VerticalTable {
     const int32_t* bias;    // each output row: as above
 };
 
+// A level v is fma(v, slope, offset) + fma(v, slope_rest, offset_rest), in float32.
+struct Line {
+    float slope, offset, slope_rest, offset_rest;
+};
+
 // 256 entries a channel, of 1, 2 or 4 bytes, as they are and as byte planes: plane b of channel c begins at
 // planes + (4 c + b) * 256.
 struct EmissionTable {
     int bytes;
     const void* entries;  // of unsigned integers of that many bytes
     const uint8_t* planes;
-    // float32 only. Channel c is exactly (float)fma(v, lines[2 c], lines[2 c + 1]) where exact[c] is not zero.
-    const double* lines;
+    const Line* lines;    // float32 only: of each channel, the entries exactly where exact[c] is not zero
     const int* exact;
 };
 
