@@ -49,6 +49,9 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out bad images, however many.")
 @click.option("--train-images", type=int, help="At most this many of train, each class in proportion.")
+@click.option(
+    "--shots", type=int, help="Only so many train images a class: a head on frozen features, over 20 draws."
+)
 @click.option("--eval-images", type=int, help="Val images kept in the bundle; 0 keeps none.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished bundle.")
 @click.option("--force", is_flag=True, help="Replace a finished bundle, when the new one is finished.")
@@ -76,8 +79,21 @@ def command(output: Output, data: Path, out: Path, resume: bool, force: bool, **
             return
         bundle = finetune(find(data), out, settings, output.progress, resume=resume, force=force, team=team)
     document, text = stage_answer(bundle, bundle.ledger, time.monotonic() - started)
+    if settings.shots is not None:
+        document["shots"] = bundle.settings["finetune"]["chosen"]["shots"]
+        text += f"\n{_shots(document['shots'], settings.shots)}"
     by_class = stage.by_class(bundle, stage.stage_name(*stage.REFERENCE))
     if by_class is not None:
         document["classes"] = by_class.as_dict(bundle.labels)
         text += f"\n{by_class.text(bundle.labels)}"
     output.show(document, text)
+
+
+def _shots(found: dict[str, Any], shots: int) -> str:
+    if found["draws"] == 1:
+        return f"no class has more than {shots} images, so that there is no other draw to compare with"
+    return (
+        f"{shots} images a class over {found['draws']} draws: {found['mean']:.2f} % on average "
+        f"({found['low']:.2f} to {found['high']:.2f}), one gives {found['worst']:.2f} to {found['best']:.2f};\n"
+        f"prototypes were chosen in {found['prototypes']} draws; the bundle holds the first's {found['head']}"
+    )

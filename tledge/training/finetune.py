@@ -20,7 +20,7 @@ from tledge.evaluation.temperature import fit
 from tledge.models import Network, adapted, create, load, resized
 from tledge.preprocess import Spec, preprocessor
 from tledge.progress import Progress
-from tledge.training import balance, budget, contents, features, geometry, qat, scores, start, suspects
+from tledge.training import balance, budget, contents, features, geometry, qat, scores, shots, start, suspects
 from tledge.training.average import best_mixture
 from tledge.training.clock import Clock
 from tledge.training.device import Device, choose, threads
@@ -63,6 +63,8 @@ def finetune(
     """
     settings, progress = settings or FinetuneSettings(), progress or Progress.silent()
     started = time.monotonic()
+    if settings.shots is not None:
+        settings = dataclasses.replace(settings, method="probe")
     if settings.method == "probe" and settings.head != "linear":
         raise UsageError("a probe is a linear head", hint="Use --method finetune with this --head.")
     bundle = contents.in_the_way(out, force=force, resume=resume)
@@ -80,11 +82,11 @@ def finetune(
         found = contents.examine(dataset, settings, progress)
         if found.dataset.classes != dataset.classes:
             begun = network_of(settings, found.dataset.classes)
-        begun = geometry.fitted(begun, found, settings, device, progress)
+        begun = geometry.fitted(begun, shots.first(found, settings), settings, device, progress)
         bundle = Bundle.create(out, force=force)
     with bundle.writing() as writer:
         if found is not None and begun is not None:
-            bundle = contents.write(writer, found, begun[1], settings)
+            bundle = contents.write(writer, shots.first(found, settings), begun[1], settings)
         clock = Clock(limit=settings.time or math.inf, started=started)
         job = Job(bundle, writer, settings, device, progress, dataset, found, clock, team)
         with threads(settings.backbone):
@@ -177,6 +179,10 @@ class Job:
             self.decided = qat.decide(source, self.bundle, self.progress)
             network, chosen = qat.trained(source, self.decided, material, settings, checkpoints)
             return network, chosen | {"temperature": temperature_of(network, material)}
+        if settings.shots is not None:
+            network = (begun or network_of(settings, self.bundle.labels))[0]
+            found = self.found or contents.examine(self.dataset, settings, self.progress)
+            return shots.trained(network, found, material, self.scoring(), settings)
         stored = start.read(checkpoints)
         if stored is None:
             network = (begun or network_of(settings, self.bundle.labels))[0]

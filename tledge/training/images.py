@@ -35,7 +35,7 @@ class Images:
         self.files = tuple(files)
         self.labels = np.array([file.label for file in files], np.int64)
         self._root = root
-        self._spec = spec
+        self.spec = spec
         self._short = math.ceil(SPARE * max(spec.size))
         self._kept: dict[int, Pixels] = {}
         self._room = int(MEMORY_SHARE * free_memory())
@@ -59,7 +59,7 @@ class Images:
                 hint="Put the old file back, or start anew with --force.",
                 path=sample.path,
             )
-        image: Pixels = decode.image(data, spec=self._spec, name=file.path)
+        image: Pixels = decode.image(data, spec=self.spec, name=file.path)
         if index not in self._kept:
             small = self._shrink(image)
             with self._lock:

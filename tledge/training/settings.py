@@ -53,6 +53,7 @@ class FinetuneSettings:
     device: str = "auto"  # a GPU where there is one
     skip_bad: bool = False  # more than 1 % bad images is a mistake worth a look
     train_images: int | None = None  # all there are; fewer ask what a smaller set would have given
+    shots: int | None = None  # all images; or so many of each class, to see what a handful would give
     eval_images: int = 1000  # a 95 % interval of 2 points, in some tens of megabytes
 
     def __post_init__(self) -> None:
@@ -73,6 +74,7 @@ class FinetuneSettings:
             ("epochs", 1),
             ("batch_size", 1),
             ("train_images", 1),
+            ("shots", 1),
             ("eval_images", 0),
             ("operations", 0),
             ("seed", 0),
@@ -88,6 +90,11 @@ class FinetuneSettings:
             self._check_time()
         if not 0 <= self.magnitude <= 1:
             raise UsageError(f"magnitude is {self.magnitude}", hint="It is 0 (crops alone) to 1.")
+        if self.shots is not None and (self.qat or self.head != "linear" or self.train_images is not None):
+            raise UsageError(
+                "--shots fits a linear head on frozen features of a few images",
+                hint="Leave --qat, --head and --train-images out.",
+            )
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
         if self.workers is not None and self.workers < 1:
