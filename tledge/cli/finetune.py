@@ -93,7 +93,7 @@ def _shots(found: dict[str, Any], shots: int) -> str:
     if found["draws"] == 1:
         return f"no class has more than {shots} images, so that there is no other draw to compare with"
     return (
-        f"{shots} images a class over {found['draws']} draws: {found['mean']:.2f} % on average, "
+        f"{shots} images a class over {found['draws']} draws: {found['mean']:.2f} % on average "
         f"({found['low']:.2f} to {found['high']:.2f}); one: {found['worst']:.2f} to {found['best']:.2f};\n"
         f"prototypes were chosen in {found['prototypes']} draws; the bundle holds the first's {found['head']}"
     )
