@@ -175,7 +175,7 @@ def run_epoch(
     _mode(state.network, recipe.batch_norm)
 
     images, device, prepare = material.images, material.device, material.prepare
-    classes = state.network.linear.out_features
+    classes = int(state.network.config["classes"])
     shifts = torch.from_numpy(balance.shifts(material.train_labels, classes, recipe.logit_adjust)).to(
         device.torch
     )
