@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from torch import Tensor
@@ -170,6 +172,27 @@ def _pretrained(source: str, name: str) -> dict[str, Tensor]:
         like = timm.create_model(lite.timm_name(name), pretrained=False).state_dict()
         return lite.weights(name, like)
     return library.torchvision_weights(name) if source == "torchvision" else library.timm_weights(name)
+
+
+def classifier(backbone: str, network: Network) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return weight (classes x features) and bias of the head that the pretrained `backbone` came with.
+
+    None where it has none, or one of another shape than a linear layer on the body's features.
+
+    Raises:
+        MachineError: the weights are not on this machine and cannot be had.
+    """
+    source, name = _resolve(backbone)
+    if source == "tledge":
+        return None
+    state, body = _pretrained(source, name), network.body.state_dict()
+    layers = [key for key, tensor in state.items() if tensor.ndim == 2 and key not in body]
+    if not layers or not layers[-1].endswith(".weight"):
+        return None
+    weight, bias = state[layers[-1]], state.get(layers[-1].removesuffix("weight") + "bias")
+    if bias is None or weight.shape[1] != network.config["features"]:
+        return None
+    return weight.float().numpy(), bias.float().numpy()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

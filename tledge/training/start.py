@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tledge.errors import UsageError
 from tledge.evaluation.temperature import fit
 from tledge.models import Network, is_scratch
-from tledge.models.create import rebuild
+from tledge.models.create import classifier, rebuild
 from tledge.models.network import measure_features
 from tledge.preprocess import Box
-from tledge.training import balance, checkpoint, features, probe, suspects
+from tledge.training import balance, checkpoint, features, probe, relatives, suspects
 from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
@@ -69,12 +70,21 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         and symmetric(train_views, tune_views)
     )
     head = probe.fit(train_views if flip else train_views[:1], labels, tune_views, tune_labels, classes)
+    related = _relatives(network, settings, train_views[0], labels) if tune_on else None
+    if related is not None:
+        seen, held_out = (relatives.widened(related, some) for some in (train_views, tune_views))
+        wide = probe.fit(seen if flip else seen[:1], labels, held_out, tune_labels, classes)
+        if relatives.better(wide, head):
+            head = related.folded(wide)
+        else:
+            related = None
     plain = head.logits(tune_views[0])
     adjust = balance.strength(labels, classes, settings.logit_adjust)
     chosen: dict[str, Any] = {
         "probe_strength": head.strength,
         "probe_tune_top1": round(top1(plain, tune_labels), 2) if tune_on else None,
         "temperature": round(fit(plain, tune_labels), 6) if tune_on else None,
+        "relatives": None if related is None else list(related.classes),
         "flip": flip,
         "bf16": material.device.bf16,
         "logit_adjust": adjust,
@@ -86,7 +96,10 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         # chosen on tune later, of INT8, is about the body.
         everything = np.concatenate([tune_labels, labels])
         seen = views if flip else views[:1]
+        if related is not None:
+            seen = relatives.widened(related, seen)
         head = probe.fit(seen, everything, tune_views, tune_labels, classes, strength=head.strength)
+        head = head if related is None else related.folded(head)
     area, squash = MILDEST, isinstance(material.prepare.spec.geometry, Box)
     if settings.method == "finetune" and tune_on:
         for area in (*AREAS, MILDEST):
@@ -113,6 +126,15 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         )
     mixable = settings.head == "linear" and recipe.batch_norm == "frozen" and not scratch
     return Start(network, recipe, mixable, chosen)
+
+
+def _relatives(
+    network: Network, settings: FinetuneSettings, seen: features.Floats, labels: NDArray[np.int64]
+) -> relatives.Relatives | None:
+    """Return the pretrained classes that stand for ours, where the network has a pretrained head."""
+    if settings.from_bundle is not None or settings.weights != "pretrained" or settings.pool != "avg":
+        return None
+    return relatives.find(classifier(settings.backbone, network), seen, labels)
 
 
 def suspected(
