@@ -41,6 +41,7 @@ EXTRAS = {
     ),
     "openvino": ("openvino",),
     "video": ("av",),
+    "sweep": ("ray",),
 }
 TENSORRT = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13")
 

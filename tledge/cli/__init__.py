@@ -19,6 +19,7 @@ COMMANDS = {
     "audit": ("audit", "What is wrong with a folder of images, before training finds out."),
     "advise": ("advise", "Which backbone? Measured on your images and on this machine."),
     "finetune": ("finetune", "Fine-tune a pretrained network on your images, export it, score it."),
+    "sweep": ("sweep", "Which settings? Rates, augmentation and backbones tried, through Ray Tune."),
     "import": ("import_model", "Make a bundle out of an ONNX classifier trained elsewhere."),
     "evaluate": ("evaluate", "Score a variant on the bundle's eval images, or on a folder."),
     "calibrate": ("calibrate", "Make the INT8 and FP16 variants, and score them."),
