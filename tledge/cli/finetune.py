@@ -47,6 +47,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--seed", type=int, help="The same seed gives the same bits on a CPU.")
 @click.option("--workers", type=int, help="Threads that read and decode; they do not change the result.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
+@click.option("--tensorboard", help="A folder for event files of the epochs: loss, rate, tune.")
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out bad images, however many.")
 @click.option("--train-images", type=int, help="At most this many of train, each class in proportion.")
 @click.option(

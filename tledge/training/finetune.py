@@ -25,6 +25,7 @@ from tledge.training.average import best_mixture
 from tledge.training.clock import Clock
 from tledge.training.device import Device, choose, threads
 from tledge.training.distributed import ALONE, Team
+from tledge.training.events import Events
 from tledge.training.follow import hand_out
 from tledge.training.images import Images
 from tledge.training.loop import train
@@ -171,6 +172,7 @@ class Job:
             progress=self.progress,
             workers=settings.threads,
             team=self.team,
+            watch=None if settings.tensorboard is None else Events(Path(settings.tensorboard)).scalars,
         )
         checkpoints = self.writer.checkpoints
         checkpoints.mkdir(parents=True, exist_ok=True)

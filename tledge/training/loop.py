@@ -130,6 +130,9 @@ def train(
         if state.pieces.most:
             entry["micro_batch"] = state.pieces.most
         state.history.append(entry)
+        if material.watch is not None:
+            rate = max(group["lr"] for group in state.optimizer.param_groups)
+            material.watch(epoch, entry | {"rate": rate})
         if best_epoch(state.tune_losses, state.answers) in (None, epoch):
             state.best = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
         state.seconds = clock.used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ class Material:
     device: Device
     progress: Progress
     workers: int
+    watch: Callable[[int, Mapping[str, float]], None] | None = None  # told of each epoch
     team: Team = ALONE
 
     @property

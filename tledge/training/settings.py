@@ -51,6 +51,7 @@ class FinetuneSettings:
     seed: int = 0  # the same seed gives the same bits on a CPU
     workers: int | None = None  # one thread a core decodes ahead; they do not change the result
     device: str = "auto"  # a GPU where there is one
+    tensorboard: str | None = None  # the history is in the bundle; event files only where somebody looks
     skip_bad: bool = False  # more than 1 % bad images is a mistake worth a look
     train_images: int | None = None  # all there are; fewer ask what a smaller set would have given
     shots: int | None = None  # all images; or so many of each class, to see what a handful would give
@@ -95,6 +96,8 @@ class FinetuneSettings:
                 "--shots fits a linear head on frozen features of a few images",
                 hint="Leave --qat, --head and --train-images out.",
             )
+        if self.tensorboard is not None and self.method == "probe":
+            raise UsageError("a probe has no epochs to show in TensorBoard", hint="Leave --tensorboard out.")
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr is {self.lr}", hint="It is above 0.")
         if self.workers is not None and self.workers < 1:
@@ -125,7 +128,7 @@ class FinetuneSettings:
 
 
 # What does not change the weights may differ when a run goes on.
-FREE_ON_RESUME = ("workers", "device")
+FREE_ON_RESUME = ("workers", "device", "tensorboard")
 
 
 def resumed(kept: dict[str, Any], asked: FinetuneSettings) -> FinetuneSettings:
