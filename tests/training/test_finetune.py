@@ -16,7 +16,7 @@ import pytest
 from tests.training.conftest import QUICK
 from tledge.bundle import Bundle
 from tledge.data import find
-from tledge.errors import InputError, TledgeError, UsageError
+from tledge.errors import BundleError, InputError, TledgeError, UsageError
 from tledge.progress import Progress
 from tledge.training import FinetuneSettings, checkpoint, finetune, loop
 
@@ -326,3 +326,6 @@ def test_checkpoints_give_back_the_whole_state(tmp_path: Path, optimizer: str) -
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert fresh.tune_losses == [[0.1, 0.2]]
+    older = dataclasses.replace(stored, data={"history": [], "tune_losses": []})
+    with pytest.raises(BundleError, match="older tledge"):
+        loop.restore(fresh, older)

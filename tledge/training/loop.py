@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tledge.errors import UsageError
+from tledge.errors import BundleError, UsageError
 from tledge.models import Network
 from tledge.progress import Progress
 from tledge.training import balance, checkpoint, features
@@ -280,7 +280,11 @@ def pack(state: State) -> Checkpoint:
 
 
 def restore(state: State, stored: Checkpoint) -> None:
-    """Bring `state`, fresh from `begin`, to where `pack` found it."""
+    """Bring `state`, fresh from `begin`, to where `pack` found it; BundleError where an older version did."""
+    if "micro_batch" not in stored.data:
+        raise BundleError(
+            "the run was begun by an older tledge", hint="Go on with that one, or start anew with --force."
+        )
     state.network.load_state_dict(stored.part("network"))
     state.averaged.load_state_dict(stored.part("averaged"))
     state.best = stored.part("best")
