@@ -141,3 +141,4 @@ def test_noise_is_measured_in_the_size_asked_for():
     assert found.p99 >= found.p50 > 0
     assert found.ratio >= 1
     assert noise.calibrate(1e-9) == 1
+    assert noise.calibrate(1e9) < 100 * noise.calibrate(noise.LONGEST_MS), "a look must end"
