@@ -16,6 +16,7 @@ CALLS = frozenset(
 ALLOWED = {
     "training/augment.py": "random augmentation",
     "training/images.py": "what random augmentation crops from is made smaller",
+    "report/errors.py": "heat maps over pictures, for people",
     "report/gallery.py": "thumbnails, for people",
     "data/inspection.py": "the fingerprint that finds near duplicates",
 }
