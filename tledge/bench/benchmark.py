@@ -19,7 +19,7 @@ from tledge.bench import accuracy, cold, comparison, grid, noise, sampling
 from tledge.bench.candidates import Images, Subject, candidates, images_of, loaded
 from tledge.bench.device import stage_times
 from tledge.bench.document import document
-from tledge.bench.load import in_turns, load
+from tledge.bench.load import LONGEST, in_turns, load
 from tledge.bench.percentiles import percentile
 from tledge.bench.queries import batches, timed
 from tledge.bench.scenarios import Settings, settings
@@ -95,7 +95,8 @@ def run(
         )
     if progress is not None:
         turns = f"{len(who)} candidates take turns: " if len(who) > 1 else ""
-        progress.note(f"{turns}it lasts {wanted.duration * len(who):.0f} s or more")
+        least = wanted.duration * len(who)
+        progress.note(f"{turns}it lasts {least:.0f} s, up to {LONGEST * least:.0f} s where queries are slow")
     subjects = loaded(bundle, who, found.files, wanted.source)
     starts = _cold_starts(bundle, subjects, found.files[0])
     measured = measure(subjects, len(found.files), wanted)
