@@ -1,11 +1,11 @@
-"""INT8 calibration side by side: tledge, ONNX Runtime (min-max, entropy), NNCF. Same graph, same images.
+"""INT8 calibration side by side: tledge, ONNX Runtime, NNCF, modelopt. Same graph, same images.
 
 Each tool runs in a process of its own, peers in an environment of their own (`--peers PYTHON`: an interpreter
-with nncf, onnx, onnxruntime and numpy). All get the same 256 tensors; tledge takes its tune images from
-among them. Scored on photos that no tool saw: agreement with the float network, which needs no labels, and
-top-1 where there are labels. `int8-cpu` is scored by the kernels of this machine, the others as their Q/DQ
-are written where INT8 sums saturate. CPU seconds are those of the whole process, on all
-processors; peak memory is the process's, without the images' own array.
+with nncf, onnx, onnxruntime and numpy; `--modelopt PYTHON`: with modelopt). All get the same 256 tensors;
+tledge takes its tune images from among them. Scored on photos that no tool saw: agreement with the float
+network, which needs no labels, and top-1 where there are labels. `int8-cpu` is scored by the kernels of this
+machine, the others as their Q/DQ are written where INT8 sums saturate. CPU seconds are those of the whole
+process, on all processors; peak memory is the process's, without the images' own array.
 
     python benchmarks/calibration.py --peers /opt/nncf/bin/python --bundles flowers.tledge
 
@@ -23,7 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def logits(path: Path, images: np.ndarray, *, kernels: bool = False) -> np.ndarr
     return answers(opened, images)
 
 
-def compare(case: Case, tools: Sequence[str], peers: str, folder: Path) -> None:
+def compare(case: Case, tools: Sequence[str], pythons: Mapping[str, str], folder: Path) -> None:
     """Print a row for each tool."""
     from tledge.evaluation.paired import compare as paired
 
@@ -150,15 +150,15 @@ def compare(case: Case, tools: Sequence[str], peers: str, folder: Path) -> None:
     print(f"{'tool':<24}{columns}{'s':>8}{'CPU s':>8}{'MiB':>7}")
     np.save(folder / "images.npy", case.images)
     for tool in tools:
-        peer, out = WORKERS[tool][0], folder / "out.onnx"
+        environment, out = WORKERS[tool][0], folder / "out.onnx"
         script = str(Path(__file__).with_name("calibrators.py"))
-        words = [peers if peer else sys.executable, script, tool, str(case.graph)]
+        words = [pythons[environment], script, tool, str(case.graph)]
         words += [str(folder / "images.npy"), str(out)]
         ran = subprocess.run(words, capture_output=True, text=True, check=False)
         if ran.returncode:
             print(f"{tool:<24}failed: {ran.stderr.strip().splitlines()[-1]}")
             continue
-        if not peer:
+        if environment == "tledge":
             print(ran.stderr, file=sys.stderr, end="", flush=True)  # what it tried
         cells = []
         for name, (images, labels) in case.scored.items():
@@ -179,17 +179,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peers", default=sys.executable, help="the peers' Python interpreter")
+    parser.add_argument("--modelopt", default=sys.executable, help="the interpreter that has modelopt")
     parser.add_argument("--networks", default="efficientnet-lite0,efficientnet-lite1,mobilenetv2")
     parser.add_argument("--bundles", nargs="*", type=Path, default=[], help="fine-tuned bundles, only read")
     parser.add_argument("--tools", default=";".join(WORKERS), help="with semicolons between")
     parser.add_argument("--graphs", type=Path, help="a folder with NETWORK.onnx, exported before")
     given = parser.parse_args()
+    pythons = {"tledge": sys.executable, "peers": given.peers, "modelopt": given.modelopt}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = [network for network in given.networks.split(",") if network]
         cases = [networks(names, given.graphs, folder)] if names else []
         for case in itertools.chain(*cases, bundles(given.bundles, folder)):
-            compare(case, given.tools.split(";"), given.peers, folder)
+            compare(case, given.tools.split(";"), pythons, folder)
 
 
 if __name__ == "__main__":

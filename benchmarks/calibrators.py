@@ -144,14 +144,29 @@ def with_nncf(model_path: Path, images: np.ndarray, out: Path) -> None:
     onnx.save(nncf.quantize(model, data, subset_size=len(images)), out)
 
 
-WORKERS: dict[str, tuple[bool, Callable[[Path, np.ndarray, Path], None]]] = {
-    "tledge ranges": (False, with_tledge("int8", aim=0.0)),
-    "tledge int8": (False, with_tledge("int8")),
-    "tledge int8-cpu": (False, with_tledge("int8-cpu")),
-    "tledge int8-cpu, 8 bits": (False, with_tledge("int8-cpu", asked="8")),
-    "onnxruntime min-max": (True, with_onnxruntime("MinMax")),
-    "nncf": (True, with_nncf),
-    "onnxruntime entropy": (True, with_onnxruntime("Entropy")),
+def with_modelopt(model_path: Path, images: np.ndarray, out: Path) -> None:
+    """NVIDIA's modelopt with its defaults, on the CPU; what is not INT8 stays float32."""
+    from modelopt.onnx.quantization import quantize
+
+    quantize(
+        str(model_path),
+        calibration_data=images,
+        calibration_eps=["cpu"],
+        high_precision_dtype="fp32",
+        output_path=str(out),
+    )
+
+
+# Each with the environment that it runs in.
+WORKERS: dict[str, tuple[str, Callable[[Path, np.ndarray, Path], None]]] = {
+    "tledge ranges": ("tledge", with_tledge("int8", aim=0.0)),
+    "tledge int8": ("tledge", with_tledge("int8")),
+    "tledge int8-cpu": ("tledge", with_tledge("int8-cpu")),
+    "tledge int8-cpu, 8 bits": ("tledge", with_tledge("int8-cpu", asked="8")),
+    "onnxruntime min-max": ("peers", with_onnxruntime("MinMax")),
+    "nncf": ("peers", with_nncf),
+    "modelopt": ("modelopt", with_modelopt),
+    "onnxruntime entropy": ("peers", with_onnxruntime("Entropy")),
 }
 
 
