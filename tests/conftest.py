@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# What tests keep for later runs is not the user's.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tledge-cache-")
 
 # The same examples in every run, and no deadline: speed is not tested, and the machine may be busy.
 settings.register_profile("tledge", derandomize=True, deadline=None)

@@ -10,7 +10,7 @@ from PIL import Image
 from tledge.training import FinetuneSettings
 
 QUICK = FinetuneSettings(
-    backbone="tledge:cnn", image_size=16, epochs=3, batch_size=16, device="cpu", workers=2
+    backbone="tledge:cnn", image_size=16, epochs=3, batch_size=16, device="cpu", workers=2, cache=False
 )
 
 

@@ -48,6 +48,7 @@ from tledge.cli.options import FilePath, Output, stage_answer, subcommand
 @click.option("--workers", type=int, help="Threads that read and decode; they do not change the result.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
 @click.option("--tensorboard", help="A folder for event files of the epochs: loss, rate, tune.")
+@click.option("--cache/--no-cache", default=None, help="Keep features for later runs; the default.")
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out bad images, however many.")
 @click.option("--train-images", type=int, help="At most this many of train, each class in proportion.")
 @click.option(

@@ -52,6 +52,7 @@ class FinetuneSettings:
     workers: int | None = None  # one thread a core decodes ahead; they do not change the result
     device: str = "auto"  # a GPU where there is one
     tensorboard: str | None = None  # the history is in the bundle; event files only where somebody looks
+    cache: bool = True  # features of the same images by the same weights have the same bits
     skip_bad: bool = False  # more than 1 % bad images is a mistake worth a look
     train_images: int | None = None  # all there are; fewer ask what a smaller set would have given
     shots: int | None = None  # all images; or so many of each class, to see what a handful would give
@@ -128,7 +129,7 @@ class FinetuneSettings:
 
 
 # What does not change the weights may differ when a run goes on.
-FREE_ON_RESUME = ("workers", "device", "tensorboard")
+FREE_ON_RESUME = ("workers", "device", "tensorboard", "cache")
 
 
 def resumed(kept: dict[str, Any], asked: FinetuneSettings) -> FinetuneSettings:

@@ -18,7 +18,7 @@ from tledge.models import Network, is_scratch
 from tledge.models.create import classifier, rebuild
 from tledge.models.network import measure_features
 from tledge.preprocess import Box
-from tledge.training import balance, checkpoint, features, probe, relatives, suspects
+from tledge.training import balance, checkpoint, feature_cache, features, probe, relatives, suspects
 from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
@@ -60,7 +60,7 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     scratch = settings.from_bundle is None and is_scratch(settings.backbone, settings.weights)
     labels, tune_labels, tune_on = material.train_labels, material.tune_labels, material.tune_on
     body = network.eval().features
-    views = features.over(body, material, [*tune_on, *material.train_on], title="features", mirrored=True)
+    views = feature_cache.over(network, material, [*tune_on, *material.train_on], keep=settings.cache)
     tune_views = [view[: len(tune_on)] for view in views]
     train_views = [view[len(tune_on) :] for view in views]
     classes = network.config["classes"]
