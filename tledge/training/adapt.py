@@ -5,7 +5,7 @@ et al., "Improving robustness against common corruptions by covariate shift adap
 each batch norm is given the statistics with which it makes of the field's images what it made of the training
 images. The paper puts the field's own statistics in their place. That is the same where a network was trained
 with the statistics of its images; but fine-tuning keeps those of the pretraining, which its own images do not
-have either, and putting the field's there broke the networks of docs/benchmarks.md.
+have either, and putting the field's there made most answers of a network of road signs wrong.
 """
 
 from __future__ import annotations
