@@ -63,6 +63,8 @@ def test_images_in_a_pipe_are_answered_as_their_files_are(bundle, tmp_path):
     assert lines[0]["top"] == known[0]
     assert lines[1]["error"]
     assert lines[-1] == {"counts": {"in": 2, "dropped": 0, "done": 1, "failed": 1}}
+    code, lines, _ = run(bundle, "-", stdin=bytes(1 << 18))
+    assert (code, lines[-1]["error"]["kind"]) == (4, "input"), "a line without an end is no path"
 
 
 def test_raw_frames_in_a_pipe(bundle):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from tledge.errors import UsageError
+from tledge.errors import InputError, UsageError
 from tledge.preprocess.frames import Format
 from tledge.runtime.prediction import AnyImage
 from tledge.runtime.sources import csi, stills
@@ -20,6 +20,7 @@ from tledge.runtime.sources.v4l2 import driver_colour
 from tledge.runtime.sources.video import LIVE, LIVE_OPTIONS, Video
 
 STDIN = "standard input"
+LONGEST_PATH = 1 << 16  # bytes; Linux has none above 4096
 # What V4L2 and libav call the kernels' formats (libavdevice, v4l2-common.c); mjpeg is compressed.
 PIXEL_FORMATS = {
     "nv12": "nv12",
@@ -153,11 +154,21 @@ def open_piped() -> stills.PipedImages | Iterator[str]:
 
 
 def _lines(pipe: io.FileIO, begun: bytes) -> Iterator[str]:
-    """Yield the lines that are not empty, each as soon as it is there."""
+    """Yield the lines that are not empty, each as soon as it is there.
+
+    Raises:
+        InputError: a line is longer than any path: what comes is no list of paths.
+    """
     with pipe:
         while True:
             *whole, begun = begun.split(b"\n")
             yield from (os.fsdecode(line) for line in whole if line.strip())
+            if len(begun) > LONGEST_PATH:
+                raise InputError(
+                    f"{STDIN} has neither images nor paths: a line of more than {LONGEST_PATH} bytes",
+                    hint="Send JPEG or PNG files one after another, or paths, one a line.",
+                    path=STDIN,
+                )
             piece = pipe.read(1 << 16)
             if not piece:
                 break
