@@ -20,7 +20,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from tledge.quantization.narrow import Asked
-    from tledge.quantization.placement import Target
+    from tledge.quantization.rules import Target
 
 TUNE = 52  # the first of the images, which tledge makes its choices on
 REPAIRS = ("equalisation", "correction", "rounding")

@@ -27,9 +27,10 @@ from tledge.quantization.calibrate import FITTED
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.images import BATCH
 from tledge.quantization.observe import observe
-from tledge.quantization.placement import TARGETS, place
+from tledge.quantization.placement import place
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import METHODS
+from tledge.quantization.rules import TARGETS
 
 HALF = (0.5, 0.5, 0.5)
 TORCHVISION = {"mobilenet_v2": HALF, "squeezenet1_1": (0.485, 0.456, 0.406)}

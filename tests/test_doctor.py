@@ -14,7 +14,7 @@ import pytest
 from tledge import doctor
 from tledge.cuda import compiler
 from tledge.errors import MachineError
-from tledge.preprocess import host
+from tledge.preprocess import kernel_check
 from tledge.runtime import jetson, machine
 
 if sys.version_info >= (3, 11):
@@ -93,12 +93,14 @@ def test_kernels_that_are_missing_or_inexact_are_said(monkeypatch):
     def missing():
         raise MachineError("the kernels are missing", hint="build them")
 
-    monkeypatch.setattr(host, "check", missing)
+    monkeypatch.setattr(kernel_check, "check", missing)
     assert "The preprocessing kernels do not work: the kernels are missing: build them." in "\n".join(
         doctor.report()["warnings"]
     )
     monkeypatch.setattr(
-        host, "check", lambda: host.KernelCheck("avx2", 1, jpeg=True, exact=False, milliseconds=1.0)
+        kernel_check,
+        "check",
+        lambda: kernel_check.KernelCheck("avx2", 1, jpeg=True, exact=False, milliseconds=1.0),
     )
     assert "other bytes than the reference" in doctor.text(doctor.report())
 

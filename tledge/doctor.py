@@ -18,7 +18,7 @@ from tledge import __version__
 from tledge.bundle import provenance
 from tledge.cuda import compiler
 from tledge.errors import MachineError, TledgeError
-from tledge.preprocess import host
+from tledge.preprocess import kernel_check
 from tledge.runtime import backends, jetson, machine
 
 OLDEST_PYTHON = (3, 10)
@@ -215,7 +215,7 @@ def _memory(path: Path) -> dict[str, int]:
 
 def _kernels() -> dict[str, Any]:
     try:
-        check = host.check()
+        check = kernel_check.check()
     except TledgeError as error:
         reason = ": ".join(filter(None, (error.message, error.hint)))
         return {"works": False, "instruction_set": None, "jpeg": False, "reason": reason}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.preprocess.strategies import images, specs
 from tledge.errors import InputError, MachineError
-from tledge.preprocess import Box, Crop, Letterbox, Spec, host, native, preprocessor
+from tledge.preprocess import Box, Crop, Letterbox, Spec, host, kernel_check, native, preprocessor
 from tledge.preprocess.geometry import window
 from tledge.preprocess.golden import CASES, GOLDEN, picture
 
@@ -154,7 +154,7 @@ def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check() -> None:
-    found = host.check()
+    found = kernel_check.check()
     assert found.exact
     assert found.instruction_set in SETS
     assert found.threads == len(os.sched_getaffinity(0))

@@ -12,7 +12,8 @@ from tledge.quantization.build import Built, Network, Tune, answers, attempt, fi
 from tledge.quantization.fallback import fall_back
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.observe import observe
-from tledge.quantization.placement import Target, place
+from tledge.quantization.placement import place
+from tledge.quantization.rules import Target
 
 SILENT = Progress.silent()
 

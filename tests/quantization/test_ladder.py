@@ -13,8 +13,9 @@ from tledge.quantization.build import BY_LAYER, Network, Tune, answers, find_ran
 from tledge.quantization.graph import Graph, load, session
 from tledge.quantization.ladder import Job, climb
 from tledge.quantization.observe import observe
-from tledge.quantization.placement import TARGETS, place
+from tledge.quantization.placement import place
 from tledge.quantization.qdq import along, asymmetric, symmetric, weights
+from tledge.quantization.rules import TARGETS
 
 SILENT = Progress.silent()
 BATCHES = [networks.images(8, seed) for seed in range(4)]

@@ -7,7 +7,8 @@ import pytest
 from tests.quantization import networks
 from tests.quantization.networks import Net
 from tledge.quantization.graph import Graph
-from tledge.quantization.placement import RULES, TARGETS, Placement, place
+from tledge.quantization.placement import Placement, place
+from tledge.quantization.rules import RULES, TARGETS
 
 
 def placed(model, target) -> Placement:

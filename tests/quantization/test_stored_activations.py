@@ -14,7 +14,8 @@ from tledge.quantization import CalibrateSettings, calibrate
 from tledge.quantization.build import find_ranges
 from tledge.quantization.graph import Graph, load, session, with_outputs
 from tledge.quantization.observe import observe
-from tledge.quantization.placement import TARGETS, Target, place
+from tledge.quantization.placement import place
+from tledge.quantization.rules import TARGETS, Target
 
 BATCHES = [networks.images(8, seed) for seed in range(5)]
 

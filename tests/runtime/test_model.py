@@ -15,7 +15,8 @@ import tledge
 from tests.runtime import bundles, graphs
 from tledge.errors import BundleError, InputError, UsageError
 from tledge.runtime import Prediction, backends, choose, machine
-from tledge.runtime.model import BATCH, read_file
+from tledge.runtime.model import BATCH
+from tledge.runtime.reading import read_file
 
 pytest.importorskip("onnxruntime")
 

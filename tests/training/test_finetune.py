@@ -18,7 +18,8 @@ from tledge.bundle import Bundle
 from tledge.data import find
 from tledge.errors import BundleError, InputError, TledgeError, UsageError
 from tledge.progress import Progress
-from tledge.training import FinetuneSettings, checkpoint, finetune, loop
+from tledge.training import FinetuneSettings, checkpoint, finetune
+from tledge.training.state import Recipe, begin, pack, restore
 
 WEIGHTS = "model.safetensors"
 
@@ -309,23 +310,23 @@ def test_checkpoints_give_back_the_whole_state(tmp_path: Path, optimizer: str) -
     from tledge.training.augment import Augmentation
 
     how = Augmentation(0.5, False, 0, 0.0)
-    recipe = loop.Recipe(2, 4, 1e-3, 0.1, 0.1, 0.01, 0.1, (16, 16), how, "batch", 4, 0, optimizer)
+    recipe = Recipe(2, 4, 1e-3, 0.1, 0.1, 0.01, 0.1, (16, 16), how, "batch", 4, 0, optimizer)
     network, _ = create("tledge:cnn", 3, image_size=16)
-    state = loop.begin(network, recipe)
+    state = begin(network, recipe)
     network(torch.randn(4, 3, 16, 16)).sum().backward()
     state.optimizer.step()
     state.history, state.tune_losses = [{"epoch": 1, "loss": 2.5}], [[0.1, 0.2]]
-    checkpoint.write(tmp_path / "epoch-0001.safetensors", loop.pack(state))
-    fresh = loop.begin(create("tledge:cnn", 3, image_size=16)[0], recipe)
+    checkpoint.write(tmp_path / "epoch-0001.safetensors", pack(state))
+    fresh = begin(create("tledge:cnn", 3, image_size=16)[0], recipe)
     stored = checkpoint.latest(tmp_path, "epoch")
     assert stored is not None
-    loop.restore(fresh, stored)
+    restore(fresh, stored)
     moment = {"adamw": "exp_avg", "sgd": "momentum_buffer"}[optimizer]
     assert any(name.startswith(f"optimizer.{moment}.") for name in stored.tensors)
-    before, after = loop.pack(state).tensors, loop.pack(fresh).tensors
+    before, after = pack(state).tensors, pack(fresh).tensors
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert fresh.tune_losses == [[0.1, 0.2]]
     older = dataclasses.replace(stored, data={"history": [], "tune_losses": []})
     with pytest.raises(BundleError, match="older tledge"):
-        loop.restore(fresh, older)
+        restore(fresh, older)

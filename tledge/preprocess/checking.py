@@ -54,11 +54,11 @@ def whole(value: object, where: str, low: int, high: int) -> int:
     return value
 
 
-def pair(value: object, where: str) -> tuple[object, object]:
-    """Return the two values of a list or tuple: height and width."""
+def size_of(value: object, where: str, largest: int) -> tuple[int, int]:
+    """Return the height and width that a list or tuple holds, each from 1 to `largest`."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise InputError(f"{where} is {value!r}", hint="it is [height, width]")
-    return value[0], value[1]
+    return whole(value[0], where, 1, largest), whole(value[1], where, 1, largest)
 
 
 def triple(value: object, where: str) -> tuple[object, object, object]:

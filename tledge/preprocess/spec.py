@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tledge.errors import InputError
-from tledge.preprocess.checking import choice, keys_of, number, pair, triple, whole
+from tledge.preprocess.checking import choice, keys_of, number, size_of, triple, whole
 
 SCHEMA = 1
 # An input tensor is at most this many pixels a side: it keeps every product of sizes far inside 32 bits.
@@ -29,11 +29,6 @@ Jpeg = Literal["exact", "fast"]
 Order = Literal["convert-first", "planes-first"]
 
 INTEGER_RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-
-
-def _size(value: object, where: str) -> tuple[int, int]:
-    height, width = pair(value, where)
-    return whole(height, where, 1, LARGEST_SIDE), whole(width, where, 1, LARGEST_SIDE)
 
 
 @dataclass(frozen=True)
@@ -87,13 +82,13 @@ class Crop:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        size = _size(self.size, "geometry.size")
+        size = size_of(self.size, "geometry.size", LARGEST_SIDE)
         object.__setattr__(self, "size", size)
         if isinstance(self.resize, int):
             whole(self.resize, "geometry.resize", 1, LARGEST_SIDE)
             smallest = (self.resize, self.resize)
         else:
-            smallest = _size(self.resize, "geometry.resize")
+            smallest = size_of(self.resize, "geometry.resize", LARGEST_SIDE)
             object.__setattr__(self, "resize", smallest)
         if size[0] > smallest[0] or size[1] > smallest[1]:
             raise InputError(
@@ -122,7 +117,7 @@ class Box:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", _size(self.size, "geometry.size"))
+        object.__setattr__(self, "size", size_of(self.size, "geometry.size", LARGEST_SIDE))
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,7 @@ class Letterbox:
     anchor: Anchor = "centre"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", _size(self.size, "geometry.size"))
+        object.__setattr__(self, "size", size_of(self.size, "geometry.size", LARGEST_SIDE))
         red, green, blue = (whole(v, "geometry.fill", 0, 255) for v in triple(self.fill, "geometry.fill"))
         object.__setattr__(self, "fill", (red, green, blue))
         choice(self.anchor, get_args(Anchor), "geometry.anchor")

@@ -15,9 +15,10 @@ from tledge.quantization import cost, emit_cpu, emit_trt, expect, ranges
 from tledge.quantization.graph import Graph, session
 from tledge.quantization.images import BATCH
 from tledge.quantization.observers import Observer
-from tledge.quantization.placement import Placement, Target
+from tledge.quantization.placement import Placement
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
+from tledge.quantization.rules import Target
 from tledge.runtime.machine import has_int8_dot_product
 
 if TYPE_CHECKING:

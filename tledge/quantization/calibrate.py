@@ -28,8 +28,9 @@ from tledge.quantization.keep import keep
 from tledge.quantization.ladder import Job, climb
 from tledge.quantization.observe import observe
 from tledge.quantization.observers import Observer
-from tledge.quantization.placement import TARGETS, Placement, Target, place
+from tledge.quantization.placement import Placement, place
 from tledge.quantization.qdq import Bits
+from tledge.quantization.rules import TARGETS, Target
 from tledge.runtime.machine import physical_cores, saturates_int8
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from tledge.quantization.graph import Graph
 from tledge.quantization.images import BATCH, Images
 from tledge.quantization.ladder import Repaired
 from tledge.quantization.observers import BINS, Observer
-from tledge.quantization.placement import Target
 from tledge.quantization.qdq import Correction
 from tledge.quantization.ranges import Range
 from tledge.quantization.recipe import Recipe
+from tledge.quantization.rules import Target
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from tledge.quantization.graph import Graph
-from tledge.quantization.placement import WEIGHTED
+from tledge.quantization.rules import WEIGHTED
 
 
 def macs(graph: Graph) -> dict[str, int]:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tledge.quantization.graph import Graph, copy, replace_nodes
-from tledge.quantization.placement import PASSING, Layer, Placement
+from tledge.quantization.placement import Layer, Placement
 from tledge.quantization.qdq import Correction, Emitter, Scale, asymmetric, shared, weights
 from tledge.quantization.ranges import Range
+from tledge.quantization.rules import PASSING
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tledge.quantization.graph import Graph, copy, replace_nodes
-from tledge.quantization.placement import FLOAT, PASSING, WEIGHTED
+from tledge.quantization.rules import FLOAT, PASSING, WEIGHTED
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

@@ -15,8 +15,8 @@ from tledge.quantization.build import Built, Tune, judge
 from tledge.quantization.harm import TOLD, harms
 from tledge.quantization.images import Images
 from tledge.quantization.ladder import Repaired
-from tledge.quantization.placement import Target
 from tledge.quantization.qdq import Bits
+from tledge.quantization.rules import Target
 from tledge.runtime.choose import others
 
 if TYPE_CHECKING:

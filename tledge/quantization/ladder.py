@@ -21,8 +21,9 @@ from tledge.quantization.build import BY_LAYER, Built, Network, Trial, Tune, att
 from tledge.quantization.fallback import fall_back
 from tledge.quantization.graph import Graph
 from tledge.quantization.observers import Observer
-from tledge.quantization.placement import Layer, Target, place
+from tledge.quantization.placement import Layer, place
 from tledge.quantization.qdq import Bits, Correction, weight_noise
+from tledge.quantization.rules import Target
 
 # Power of the rounding error over that of the weights: 8 bits leave about a ten-thousandth.
 ON_GRID = 1e-6

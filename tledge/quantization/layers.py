@@ -21,9 +21,10 @@ from tledge.bundle import Bundle
 from tledge.quantization import calibration_file
 from tledge.quantization.graph import Graph, load
 from tledge.quantization.observers import BINS, Observer
-from tledge.quantization.placement import TARGETS, WEIGHTED, Target, place
+from tledge.quantization.placement import place
 from tledge.quantization.qdq import shared, weight_noise
 from tledge.quantization.ranges import Range, clip_error
+from tledge.quantization.rules import TARGETS, WEIGHTED, Target
 
 
 @dataclass(frozen=True)

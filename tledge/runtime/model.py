@@ -24,6 +24,7 @@ from tledge.preprocess.frames import Frame
 from tledge.runtime import backends, postprocess
 from tledge.runtime.choose import choose, saturating
 from tledge.runtime.prediction import AnyImage, Guess, Prediction
+from tledge.runtime.reading import file_name, read_file
 from tledge.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -289,28 +290,6 @@ def open_model(
         known.temperature(variant),
         known.reject_below if reject_below is None else probabilities.checked_threshold(reject_below),
     )
-
-
-def read_file(path: Path) -> bytes:
-    """Return a file's bytes; InputError says why it cannot be read."""
-    try:
-        return path.read_bytes()
-    except IsADirectoryError:
-        raise InputError(
-            f"{path} is a folder, not an image", hint="Give the images in it.", path=path
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}", hint="Check the path.", path=path
-        ) from error
-
-
-def file_name(image: AnyImage) -> str:
-    """Return the path of an image that was given as a path, else ""."""
-    # Quicker to tell than os.PathLike, and the usual case in a service.
-    if isinstance(image, (bytes, np.ndarray, Frame)):
-        return ""
-    return str(image) if isinstance(image, (str, os.PathLike)) else ""
 
 
 def _batches(images: Iterable[AnyImage], size: int) -> Iterator[list[AnyImage]]:

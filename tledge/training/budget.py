@@ -13,6 +13,7 @@ from tledge.training.clock import Clock
 from tledge.training.material import Material
 from tledge.training.settings import FinetuneSettings
 from tledge.training.start import Start
+from tledge.training.state import begin
 
 TRIAL = 2  # steps that the speed is measured on, after as many to warm up
 # Of what is left, for the epochs: a cosine schedule that is cut short loses its end, where it gains most.
@@ -61,7 +62,7 @@ def _speed(start: Start, material: Material, *, frozen: bool) -> tuple[float, fl
     # On a copy: the run's own weights, and so its bits, do not depend on having been measured.
     network = copy.deepcopy(start.network)
     network.body.requires_grad_(not frozen)
-    state = loop.begin(network, start.recipe)
+    state = begin(network, start.recipe)
     times = []
     for _ in range(2):
         began = time.monotonic()

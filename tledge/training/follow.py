@@ -17,6 +17,7 @@ from tledge.training.images import Images
 from tledge.training.material import Material
 from tledge.training.settings import FinetuneSettings
 from tledge.training.start import Start
+from tledge.training.state import begin, restore
 
 
 def hand_out(begun: Start, material: Material, settings: FinetuneSettings, checkpoints: Path) -> None:
@@ -66,9 +67,9 @@ def follow(team: Team, root: Path, asked: FinetuneSettings) -> None:
     )
     network = features.place(begun.network, device)
     network.body.requires_grad_(settings.freeze != "backbone")
-    state = loop.begin(network, begun.recipe)
+    state = begin(network, begun.recipe)
     if last.tensors:
-        loop.restore(state, last)
+        restore(state, last)
     with threads(settings.backbone):
         while epoch := team.agree():
             with synchronised(network, team):

@@ -1,81 +1,31 @@
-"""Fine-tuning all weights: the epochs, what they leave behind for a resumed run, and the best of them."""
+"""Fine-tuning all weights: the epochs, and the best of them."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tledge.errors import BundleError, UsageError
+from tledge.errors import UsageError
 from tledge.models import Network
 from tledge.progress import Progress
 from tledge.training import balance, checkpoint, features
-from tledge.training.augment import Augmentation, generator, view
-from tledge.training.checkpoint import Checkpoint
+from tledge.training.augment import generator, view
 from tledge.training.choosing import best_epoch, stalled, tempered_losses, top1
 from tledge.training.clock import Clock, OutOfTime
 from tledge.training.device import Device
 from tledge.training.distributed import synchronised
 from tledge.training.images import batches
 from tledge.training.material import Material
-from tledge.training.micro import Pieces, accumulate
-from tledge.training.rates import groups, optimizer, schedule
+from tledge.training.micro import accumulate
+from tledge.training.rates import schedule
+from tledge.training.state import Recipe, State, begin, pack, restore
 
 KIND = "epoch"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")  # what AdamW and SGD keep of each weight
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the epochs are run with, every rule already applied.
-
-    Attributes:
-        size: height and width of the training views.
-        batch_norm: "frozen" (the statistics of the pretraining) or "batch".
-        seed: of order, views and dropout; with the epoch and the index it determines all of them.
-        logit_adjust: strength of what balances classes of different sizes (`balance.shifts`), 0 for none.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    lowest_rate: float
-    warmup: float
-    weight_decay: float
-    label_smoothing: float
-    size: tuple[int, int]
-    augmentation: Augmentation
-    batch_norm: str
-    patience: int
-    seed: int
-    optimizer: str = "adamw"
-    logit_adjust: float = 0.0
-
-
-@dataclass
-class State:
-    """A run between two epochs; `best` is the averaged network of the epoch that tune speaks for."""
-
-    network: Network
-    averaged: Network
-    optimizer: torch.optim.Optimizer
-    best: dict[str, Tensor]
-    history: list[dict[str, float]]
-    tune_losses: list[list[float]]  # of each epoch, an image each
-    pieces: Pieces  # of a batch, where a whole one does not fit into a GPU's memory
-    seconds: float = 0.0  # that the run has used, over all of its processes
-
-    @property
-    def answers(self) -> list[float]:
-        """Return the percentage of tune images that each epoch got right, weighted as choices are."""
-        return [entry["tune_balanced"] for entry in self.history if "tune_balanced" in entry]
 
 
 def train(
@@ -140,18 +90,6 @@ def train(
         material.progress.note("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     material.team.agree(0)
     return state.best, state.history
-
-
-def begin(network: Network, recipe: Recipe) -> State:
-    """Return the state before the first epoch."""
-    rates = groups(network, lr=recipe.lr, lowest=recipe.lowest_rate, weight_decay=recipe.weight_decay)
-    chosen = optimizer(recipe.optimizer, rates)
-    for group in chosen.param_groups:
-        group["peak"] = group["lr"]
-    averaged = copy.deepcopy(network).eval()
-    best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
-    pieces = Pieces(least=2 if recipe.batch_norm == "batch" else 1)
-    return State(network, averaged, chosen, best, [], [], pieces)
 
 
 def run_epoch(
@@ -264,40 +202,3 @@ def _lost(epoch: int, step: int, steps: int, recipe: Recipe) -> UsageError:
         hint=f"The learning rate is likely too high: it was {recipe.lr:g}. Start anew with --force --lr "
         f"{recipe.lr / 10:g}.",
     )
-
-
-def pack(state: State) -> Checkpoint:
-    """Return everything that the next epoch depends on."""
-    tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
-    tensors |= {f"averaged.{name}": tensor for name, tensor in state.averaged.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    for name, parameter in state.network.named_parameters():
-        for key, tensor in state.optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = tensor
-    data = {"history": state.history, "tune_losses": state.tune_losses, "seconds": state.seconds}
-    data["micro_batch"] = state.pieces.most
-    return Checkpoint(tensors, data)
-
-
-def restore(state: State, stored: Checkpoint) -> None:
-    """Bring `state`, fresh from `begin`, to where `pack` found it; BundleError where an older version did."""
-    if "micro_batch" not in stored.data:
-        raise BundleError(
-            "the run was begun by an older tledge", hint="Go on with that one, or start anew with --force."
-        )
-    state.network.load_state_dict(stored.part("network"))
-    state.averaged.load_state_dict(stored.part("averaged"))
-    state.best = stored.part("best")
-    moments: dict[str, dict[str, Tensor]] = {key: stored.part(f"optimizer.{key}") for key in MOMENTS}
-    for name, parameter in state.network.named_parameters():
-        found: dict[str, Any] = {key: part[name] for key, part in moments.items() if name in part}
-        if found:
-            # The moments lie in memory as the weights do: another order would add up in another order.
-            state.optimizer.state[parameter] = {
-                key: tensor.to(parameter.device)
-                if key == "step"
-                else torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(tensor)
-                for key, tensor in found.items()
-            }
-    state.history, state.tune_losses = list(stored.data["history"]), list(stored.data["tune_losses"])
-    state.seconds, state.pieces.most = stored.data["seconds"], stored.data["micro_batch"]

@@ -30,12 +30,12 @@ from tledge.quantization.recipe import Recipe
 from tledge.runtime.machine import physical_cores
 from tledge.training import features
 from tledge.training.augment import Augmentation
-from tledge.training.loop import Recipe as Training
 from tledge.training.loop import train
 from tledge.training.material import Material
 from tledge.training.quantised import GraphBody, student, teacher, write_back
 from tledge.training.settings import FinetuneSettings
 from tledge.training.start import RATES
+from tledge.training.state import Recipe as Training
 
 if TYPE_CHECKING:
     from pathlib import Path

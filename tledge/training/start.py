@@ -22,9 +22,9 @@ from tledge.training import balance, checkpoint, feature_cache, features, probe,
 from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
-from tledge.training.loop import Recipe
 from tledge.training.material import Material
 from tledge.training.settings import FinetuneSettings
+from tledge.training.state import Recipe
 
 KIND = "start"
 # How many of the tune images may lose their right answer under a change that is still worth training with.
