@@ -111,8 +111,9 @@ def test_ctrl_c_ends_a_stream_with_its_counts(bundle):
     lines = [json.loads(process.stdout.readline()) for _ in range(2)]
     started = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
-    rest, said = process.communicate(timeout=20)
-    assert process.returncode == 130
+    # Before the pipe is closed: its end, seen first, would be the stream's.
+    assert process.wait(timeout=20) == 130
+    rest, said = process.communicate()
     assert time.monotonic() - started < 10
     assert [line["frame"] for line in lines] == [0, 1]
     assert json.loads(rest) == {"counts": {"in": 2, "dropped": 0, "done": 2, "failed": 0}}

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tledge.bundle.text import EMPTY, LONGEST, clean
 from tledge.evaluation.classes import class_scores, matrix
 from tledge.report.confusion import Pair, pairs
 from tledge.report.evidence import Answers
 from tledge.report.reliability import BINS, reliability
-from tledge.report.text import EMPTY, LONGEST, clean, value
+from tledge.report.text import value
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 2], np.intp)
 BEST = np.array([0, 0, 1, 1, 1, 0, 1], np.intp)
