@@ -176,3 +176,11 @@ def test_what_a_mirror_changes_is_found() -> None:
     assert symmetric([plain[:300], other[:300]], [plain[300:], other[300:]])
     other[:, 0] += 2
     assert not symmetric([plain[:300], other[:300]], [plain[300:], other[300:]])
+
+
+def test_a_class_of_one_image_is_judged_by_no_probe_of_itself() -> None:
+    features = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    for labels in ([0, 1], [0, 0, 1]):
+        held_out = probe.held_out(features[: len(labels)], np.array(labels), 2)
+        assert held_out.shape == (len(labels), 2)
+        assert np.isfinite(held_out).all()

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import numpy as np
-
 from tledge.bundle import Bundle, Writer, probabilities
 from tledge.bundle.text import literal
 from tledge.evaluation import stage
@@ -144,11 +142,9 @@ def _recalls(bundle: Bundle) -> list[tuple[str, int, int]]:
     name = stage.stage_name(*stage.REFERENCE)
     if not bundle.eval_images() or not stage.has_logits(bundle, name, of_bundle(bundle)):
         return []
-    truth = of_bundle(bundle).expected
-    right = stage.read_logits(bundle, name).argmax(axis=1) == truth
-    counts = np.bincount(truth, minlength=len(bundle.labels)).tolist()
-    hits = np.bincount(truth[right], minlength=len(bundle.labels)).tolist()
-    found = [(label, n, hit) for label, n, hit in zip(bundle.labels, counts, hits, strict=True) if n]
+    scores = stage.by_class(bundle, name)
+    every = scores.classes if scores else ()
+    found = [(bundle.labels[one.index], one.images, one.right) for one in every if one.images]
     return sorted(found, key=lambda one: one[2] / one[1])
 
 

@@ -18,10 +18,14 @@ WEAKEST = 3  # classes that are named to people
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: images of it, and recall, precision and F1 in percent; None where nothing is divided by."""
+    """One class: images of it, those answered rightly, and all answers that name it.
+
+    Recall, precision and F1 are in percent; None where nothing is divided by.
+    """
 
     index: int
     images: int
+    right: int
     answered: int
     recall: float | None
     precision: float | None
@@ -89,6 +93,7 @@ def class_scores(counts: npt.NDArray[np.int64]) -> tuple[ClassScore, ...]:
             ClassScore(
                 index,
                 images,
+                right,
                 answered,
                 recall=_percent(right, images),
                 precision=_percent(right, answered),

@@ -77,17 +77,19 @@ def finetune(
     device = choose(settings.device, team.local)
     begun: tuple[Network, Spec] | None = None
     found: contents.Found | None = None
+    used: contents.Found | None = None  # what the bundle is made of; more may be drawn from
     if bundle is None:
         # Both can fail, and so come before anything is written.
         begun = network_of(settings, dataset.classes)
         found = contents.examine(dataset, settings, progress)
         if found.dataset.classes != dataset.classes:
             begun = network_of(settings, found.dataset.classes)
-        begun = geometry.fitted(begun, shots.first(found, settings), settings, device, progress)
+        used = shots.first(found, settings)
+        begun = geometry.fitted(begun, used, settings, device, progress)
         bundle = Bundle.create(out, force=force)
     with bundle.writing() as writer:
-        if found is not None and begun is not None:
-            bundle = contents.write(writer, shots.first(found, settings), begun[1], settings)
+        if used is not None and begun is not None:
+            bundle = contents.write(writer, used, begun[1], settings)
         clock = Clock(limit=settings.time or math.inf, started=started)
         job = Job(bundle, writer, settings, device, progress, dataset, found, clock, team)
         with threads(settings.backbone):

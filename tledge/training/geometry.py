@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tledge.models import Network, is_scratch
 from tledge.preprocess import Box, Crop, Spec, preprocessor
 from tledge.progress import Progress
@@ -25,7 +22,7 @@ from tledge.training.settings import FinetuneSettings
 
 # Where nine of ten images show more than this of their area, the crop is not asked about.
 SHOWN = 0.45
-MOST_IMAGES, FOLDS = 600, 5
+MOST_IMAGES = 600
 
 
 def shown(spec: Spec, elongation: float) -> float:
@@ -91,17 +88,6 @@ def _judged(
     title = f"features of {'crops' if isinstance(spec.geometry, Crop) else 'squashed wholes'}"
     (seen,) = features.over(placed.features, material, taken, title=title)
     labels, classes = material.train_labels, network.config["classes"]
-    logits = _held_out(seen, labels, classes)
+    logits = probe.held_out(seen, labels, classes)
     weights = balance.weights(labels, balance.strength(labels, classes, settings.logit_adjust))
     return tempered_losses(logits, labels, weights).tolist(), top1(logits, labels, weights)
-
-
-def _held_out(seen: features.Floats, labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Return logits, N x classes, of features N x D: each image's by a probe of the other folds."""
-    fold = np.arange(len(labels)) % FOLDS  # samples stand class by class
-    logits = np.zeros((len(labels), classes), np.float32)
-    for one in range(FOLDS):
-        own, rest = fold == one, fold != one
-        head = probe.fit([seen[rest]], labels[rest], [seen[:0]], labels[:0], classes, strength=probe.MIDDLING)
-        logits[own] = head.logits(seen[own])
-    return logits

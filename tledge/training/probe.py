@@ -77,6 +77,32 @@ def fit(
     return Probe(weight.astype(np.float32), (bias - weight @ centre).astype(np.float32), strength, loss)
 
 
+def folds(labels: Labels, count: int) -> NDArray[np.intp]:
+    """Return each image's fold: the k-th image of every class is in fold k modulo `count`."""
+    found = np.empty(len(labels), np.intp)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        found[members] = np.arange(len(members)) % count
+    return found
+
+
+def held_out(features: Floats, labels: Labels, classes: int, *, strength: float = MIDDLING) -> Floats:
+    """Return logits, N x classes, of features N x D: each image's by a probe of the other folds.
+
+    They are 0 where the other folds do not hold two classes.
+    """
+    fold = folds(labels, FOLDS)
+    logits = np.zeros((len(labels), classes), np.float32)
+    for one in np.unique(fold):
+        rest, own = np.flatnonzero(fold != one), fold == one
+        if len(np.unique(labels[rest])) < 2:
+            continue
+        rest = rest[:: -(-len(rest) // SEARCH_ON)]
+        head = fit([features[rest]], labels[rest], [features[:0]], labels[:0], classes, strength=strength)
+        logits[own] = head.logits(features[own])
+    return logits
+
+
 def _search(
     features: Floats, labels: Labels, tune: Floats, tune_labels: Labels, *, classes: int, views: int
 ) -> tuple[float, float]:

@@ -32,7 +32,6 @@ from tledge.training.scores import torch_logits
 from tledge.training.settings import FinetuneSettings
 
 DRAWS = 20
-FOLDS = 5
 STRENGTHS = (0.01, 0.1, 1.0)  # of the probe: few images speak for no finer choice
 T95 = 2.093  # Student's t with 19 degrees of freedom, 97.5 %: of the mean of 20 draws
 
@@ -89,7 +88,7 @@ def choose(rows: Floats, labels: Labels, classes: int) -> Head:
     fewest = int(np.bincount(labels, minlength=classes).min())
     if fewest < 2:
         return Head(prototypes(rows, labels, classes), "prototypes", None)
-    fold = folds(labels, min(FOLDS, fewest))
+    fold = probe.folds(labels, min(probe.FOLDS, fewest))
     truth = np.concatenate([labels[fold == one] for one in range(int(fold.max()) + 1)])
     found = []
     for number, strength in enumerate((None, *STRENGTHS)):
@@ -103,15 +102,6 @@ def choose(rows: Floats, labels: Labels, classes: int) -> Head:
     _, _, strength, temperature = min(found, key=lambda one: one[:2])
     kind = "prototypes" if strength is None else "probe"
     return Head(_fitted(rows, labels, classes, strength), kind, temperature)
-
-
-def folds(labels: Labels, count: int) -> NDArray[np.intp]:
-    """Return each image's fold: the k-th image of every class is in fold k modulo `count`."""
-    found = np.empty(len(labels), np.intp)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        found[members] = np.arange(len(members)) % count
-    return found
 
 
 def _fitted(rows: Floats, labels: Labels, classes: int, strength: float | None) -> Probe:

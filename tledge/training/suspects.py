@@ -20,9 +20,7 @@ from tledge.evaluation.temperature import fit as fit_temperature
 from tledge.training import probe
 from tledge.training.probe import Floats, Labels
 
-FOLDS = 5
-FIT_ON = 10_000  # images a probe; it judges all that it has not seen
-LEAST = FOLDS  # images a class: with fewer, a probe without one of them hardly knows the class
+LEAST = probe.FOLDS  # images a class: with fewer, a probe without one of them hardly knows the class
 
 
 @dataclass(frozen=True)
@@ -70,21 +68,7 @@ def held_out(features: Floats, labels: Labels, classes: int, strength: float) ->
 
     They are made at the temperature that suits them, so that they mean what they say.
     """
-    # The k-th image of each class is in fold k: each fold has its share of every class.
-    order = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[order], labels[order])
-    fold = np.empty(len(labels), np.intp)
-    fold[order] = (np.arange(len(labels)) - starts) % FOLDS
-    logits = np.empty((len(labels), classes), np.float32)
-    for one in range(FOLDS):
-        rest, asked = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
-        if not len(asked):
-            continue
-        rest = rest[:: -(-len(rest) // FIT_ON)]
-        fitted = probe.fit(
-            [features[rest]], labels[rest], [features[:0]], labels[:0], classes, strength=strength
-        )
-        logits[asked] = fitted.logits(features[asked])
+    logits = probe.held_out(features, labels, classes, strength=strength)
     return np.asarray(np.exp(log_softmax(logits / fit_temperature(logits, labels))))
 
 
