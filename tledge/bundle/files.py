@@ -69,6 +69,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def user_cache(kind: str) -> Path:
+    """Return the folder of what may be made anew: `kind` below $XDG_CACHE_HOME/tledge or ~/.cache/tledge."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tledge" / kind
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's errors about `path` into ours."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tledge.bundle.files import write_atomic
+from tledge.bundle.files import user_cache, write_atomic
 from tledge.errors import MachineError, TledgeError, UsageError
 
 FLAGS = ("-std=c++17", "-fmad=false")
@@ -99,8 +99,7 @@ def kernels_folder() -> Path:
 
 def cache_folder() -> Path:
     """Return the folder of compiled kernels."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "tledge" / "kernels"
+    return user_cache("kernels")
 
 
 def compiled_by(

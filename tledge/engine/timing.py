@@ -6,12 +6,11 @@ RTX chooses its kernels without timing them, and has none.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from tledge.bundle.files import write_atomic
+from tledge.bundle.files import user_cache, write_atomic
 from tledge.errors import TledgeError
 from tledge.runtime import machine
 from tledge.runtime.tensorrt_library import Library
@@ -22,10 +21,9 @@ def place(library: Library) -> Path | None:
     gpus = machine.cuda().gpus
     if library.backend == "tensorrt-rtx" or not gpus:
         return None
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     capability = "".join(map(str, gpus[0].compute_capability))
     gpu = re.sub(r"[^A-Za-z0-9]+", "-", gpus[0].name).strip("-").lower()
-    return root / "tledge" / "timing" / f"{library.backend}-{library.version}-{gpu}-sm{capability}.cache"
+    return user_cache("timing") / f"{library.backend}-{library.version}-{gpu}-sm{capability}.cache"
 
 
 def attach(library: Library, config: Any) -> Path | None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Floats = NDArray[np.float64]
+Drawn = TypeVar("Drawn")
 
 IMAGES = 500  # of each side at most: a million distances, and differences far below what matters are seen
 PERMUTATIONS = 999
@@ -110,8 +111,8 @@ def drift(
     if not bundle.has("fp32.onnx"):
         raise BundleError(f"{bundle.path} has no fp32.onnx to compare images with", path=bundle.path)
     rng = np.random.default_rng(seed)
-    ours = _drawn(of_bundle(bundle).images, rng)
-    theirs = _drawn([Sample(str(p.relative_to(folder)), 0, p) for p in image_files(folder)], rng)
+    ours = drawn(of_bundle(bundle).images, rng)
+    theirs = drawn([Sample(str(p.relative_to(folder)), 0, p) for p in image_files(folder)], rng)
     model, head = features_graph(bundle.read("fp32.onnx"))
     session = open_session(model.SerializeToString(), shape=bundle.spec.shape)
     prepare = preprocessor(bundle.spec, using="host")
@@ -191,7 +192,8 @@ def features_graph(data: bytes) -> tuple[ModelProto, Any]:
     return model, lambda features: features @ weight + offset
 
 
-def _drawn(images: Sequence[Readable], rng: np.random.Generator) -> list[Readable]:
+def drawn(images: Sequence[Drawn], rng: np.random.Generator) -> list[Drawn]:
+    """Return at most `IMAGES` of the images, drawn at random, in their order."""
     return [images[index] for index in sorted(rng.permutation(len(images))[:IMAGES].tolist())]
 
 

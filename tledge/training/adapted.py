@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from tledge.bundle import Bundle, Writer, probabilities
-from tledge.bundle.files import sha256_file
+from tledge.bundle.files import sha256_bytes, sha256_file
 from tledge.bundle.probabilities import Probabilities
 from tledge.bundle.store import MANIFEST
 from tledge.data import Sample, find, image_files, sample_at
 from tledge.errors import BundleError, InputError, UsageError
 from tledge.evaluation import card, stage
-from tledge.evaluation.drift import IMAGES, LEAST
+from tledge.evaluation.drift import LEAST, drawn
 from tledge.evaluation.images import EvalSet, of_bundle, of_dataset
 from tledge.evaluation.paired import compare
 from tledge.evaluation.stage import Stage
@@ -108,7 +107,7 @@ def make(
     device = choose("auto")
     rng = np.random.default_rng(seed)
     files = [Sample(str(path.relative_to(folder)), 0, path) for path in image_files(folder)]
-    field = _some(files, rng)
+    field = drawn(files, rng)
     source = train_images(parent, seed)
     if len(field) < LEAST:
         raise InputError(f"{len(field)} images in {folder} are too few to adapt to", path=folder)
@@ -209,10 +208,6 @@ def on_field(parent: Bundle, made: Bundle, folder: Path, progress: Progress) -> 
     return BothScored(before, after, images)
 
 
-def _some(images: list[Sample], rng: np.random.Generator) -> list[Sample]:
-    return [images[index] for index in sorted(rng.permutation(len(images))[:IMAGES].tolist())]
-
-
 def train_images(parent: Bundle, seed: int) -> list[Sample]:
     """Return train images that are still what they were, drawn where there are many.
 
@@ -221,13 +216,11 @@ def train_images(parent: Bundle, seed: int) -> list[Sample]:
     """
     rng = np.random.default_rng(seed)
     root = parent.train_root if parent.has("train.json") else ""
-    drawn = [file for file in parent.train_files() if file.part == "train"]
-    drawn = [drawn[index] for index in sorted(rng.permutation(len(drawn))[:IMAGES].tolist())]
     found = []
-    for file in drawn:
+    for file in drawn([file for file in parent.train_files() if file.part == "train"], rng):
         sample = sample_at(root, file.path, file.label)
         try:
-            same = hashlib.sha256(sample.read()).hexdigest() == file.sha256
+            same = sha256_bytes(sample.read()) == file.sha256
         except InputError:
             same = False
         if same:

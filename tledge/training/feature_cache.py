@@ -20,7 +20,7 @@ from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
 
 from tledge.bundle import provenance
-from tledge.bundle.files import write_atomic
+from tledge.bundle.files import user_cache, write_atomic
 from tledge.errors import TledgeError
 from tledge.models import Network
 from tledge.training import features
@@ -53,9 +53,8 @@ def over(network: Network, material: Material, indices: Sequence[int], *, keep: 
 
 
 def folder() -> Path:
-    """Return where features are kept: $XDG_CACHE_HOME/tledge/features, or below ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if home else Path.home() / ".cache") / "tledge" / "features"
+    """Return where features are kept."""
+    return user_cache("features")
 
 
 def key(network: Network, material: Material, indices: Sequence[int]) -> str:
