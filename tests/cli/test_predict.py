@@ -103,7 +103,8 @@ def test_words_that_make_no_sense_are_refused(bundle, words, message):
 
 def test_ctrl_c_ends_a_stream_with_its_counts(bundle):
     words = [bundle, "-", "--format", "grey", "--size", "20x24", "--range", "full", "--json"]
-    command = [sys.executable, "-m", "tledge", "predict", *map(str, words)]
+    # Whoever runs the tests in the background of a shell has them ignore Ctrl-C, and all that they start.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "tledge", "predict", *map(str, words)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     )
