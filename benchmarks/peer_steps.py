@@ -158,7 +158,14 @@ def _best_of_torch(logits: Any) -> list[tuple[int, float]]:
     return list(zip(index.tolist(), share.tolist(), strict=True))
 
 
-OURS = tuple(f"tledge {v}@{b}" for v in ("int8-cpu", "fp32") for b in ("openvino", "onnxruntime"))
+# OpenVINO's own default computes float layers in bfloat16 where the processor can, and so does its peer below.
+OURS = (
+    "tledge int8-cpu@openvino",
+    "tledge int8-cpu@onnxruntime",
+    "tledge fp32@openvino-bf16",
+    "tledge fp32@openvino",
+    "tledge fp32@onnxruntime",
+)
 # name: (environment, maker)
 PEERS: dict[str, tuple[str, Callable[[Path, str, int], Steps]]] = {
     **dict.fromkeys(OURS, ("tledge", with_tledge)),
