@@ -158,7 +158,7 @@ def _best_of_torch(logits: Any) -> list[tuple[int, float]]:
     return list(zip(index.tolist(), share.tolist(), strict=True))
 
 
-# OpenVINO's own default computes float layers in bfloat16 where the processor can, and so does its peer below.
+# OpenVINO's own default computes float layers in bfloat16 where the processor can: so does its peer below.
 OURS = (
     "tledge int8-cpu@openvino",
     "tledge int8-cpu@onnxruntime",

@@ -81,7 +81,7 @@ def test_in_real_time_a_backend_of_10_ms_is_reported_within_1_percent():
 
 
 def test_the_harness_itself_does_next_to_nothing_for_a_query():
-    """In looks at the clock, not in microseconds: `benchmarks/repeatability.py` holds those against 1 % of 1 ms."""
+    """In looks at the clock: `benchmarks/repeatability.py` holds microseconds against 1 % of 1 ms."""
     spent = []
 
     def query(images):
