@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -151,7 +152,7 @@ def test_tegrastats_is_run_beside_and_ended(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     source = power.tegrastats()
     reading = source.read()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while reading.watts != 16.321 and time.monotonic() < until:
         time.sleep(0.02)
         reading = source.read()
@@ -189,13 +190,20 @@ def test_energy_is_the_counters_or_mean_power_by_time():
 
 def test_the_machine_is_looked_at_while_the_block_runs(monkeypatch):
     closed = []
-    source = Source("one", "board", lambda: Reading(watts=5.0), lambda: closed.append(True))
+    looks = threading.Semaphore(0)
+
+    def reading() -> Reading:
+        looks.release()
+        return Reading(watts=5.0)
+
+    source = Source("one", "board", reading, lambda: closed.append(True))
     monkeypatch.setattr(power, "sources", lambda device: (source,))
     monkeypatch.setattr(sampling, "EVERY_SECONDS", 0.02)
     with sampling.watching("cpu") as seen:
-        time.sleep(0.2)
+        for _ in range(5):
+            assert looks.acquire(timeout=60)
     (found,) = seen
-    assert len(found.samples) >= 5
+    assert len(found.samples) >= 6  # and one when the block has ended
     assert found.joules["one"] == pytest.approx(5 * found.seconds)
     assert closed == [True]
     said = sampling.described(found, "cpu")

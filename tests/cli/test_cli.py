@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -183,7 +182,7 @@ def test_a_wrong_settings_file_is_explained(
 def test_sigterm_ends_with_143(tmp_path: Path) -> None:
     script = (
         "import time, click\nfrom tledge.cli.failure import guarded\n"
-        "@click.command()\ndef wait():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "@click.command()\ndef wait():\n    print('ready', flush=True)\n    time.sleep(600)\n"
         "raise SystemExit(guarded(wait, []))"
     )
     with subprocess.Popen(
@@ -191,10 +190,8 @@ def test_sigterm_ends_with_143(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        started = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait() == 143
-        assert time.monotonic() - started < 30
+        assert process.wait(timeout=300) == 143
 
 
 def test_a_closed_pipe_is_no_error(bundle: Path) -> None:

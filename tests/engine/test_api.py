@@ -126,7 +126,7 @@ def bindings(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Pat
         fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
         command += ["--retries", "1", "--timeout", "10", "--target", str(fresh), RELEASES[release]]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         if result.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
             last = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -152,7 +152,7 @@ def run(bindings: Path, stubs: Path, script: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         env=environment,
     )
     assert result.returncode == 0, result.stderr

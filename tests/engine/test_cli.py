@@ -25,7 +25,7 @@ def bundle(tmp_path) -> Path:
 
 def tledge(*words: object) -> tuple[int, dict, str]:
     command = [sys.executable, "-m", "tledge", *map(str, words), "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     return result.returncode, json.loads(result.stdout), result.stderr
 
 

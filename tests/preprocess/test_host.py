@@ -134,7 +134,7 @@ def test_fork() -> None:
             if os.waitpid(child, 0)[1] != 0:
                 sys.exit(1)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=300)
 
 
 def test_unknown_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:

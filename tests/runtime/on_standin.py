@@ -149,13 +149,15 @@ def test_a_graph_with_events_tells_the_stages_and_gives_the_same_answers(from_pi
         lane.run(3)
         expected = lane.top(3, BEST)
         assert STANDIN.standin_graphs() == recorded, "who asks for no times has no graph with events"
-        for _ in range(2):
-            taken = lane.run_timed(3)
+        stages = ["infer", "postprocess"] if shared else ["upload", "infer", "postprocess", "download"]
+        runs = []
+        for _ in range(5):
+            runs.append(lane.run_timed(3))
             assert lane.top(3, BEST) == expected
-            stages = ["infer", "postprocess"] if shared else ["upload", "infer", "postprocess", "download"]
-            assert list(taken) == stages
-            assert taken["infer"] >= 20
-            assert max(taken[stage] for stage in stages if stage != "infer") < 20
+            assert list(runs[-1]) == stages
+            assert runs[-1]["infer"] >= 20
+        # The shortest of each: a busy machine may hold up any.
+        assert max(min(taken[stage] for taken in runs) for stage in stages if stage != "infer") < 20
         frames = decoded(4, 3)
         assert lane.run_pixels(frames)
         expected = lane.top(3, BEST)
@@ -234,7 +236,7 @@ def test_a_thread_waits_for_a_lane(pipeline):
         thread = threading.Thread(target=lambda: (pipeline.infer(images(1)), done.set()))
         thread.start()
         assert not done.wait(0.05)
-    thread.join(5)
+    thread.join(60)
     assert done.is_set()
 
 

@@ -23,13 +23,15 @@ from tests.serving.test_serve import image  # noqa: E402
 from tledge.runtime import Prediction  # noqa: E402
 from tledge.serving import Limits, application  # noqa: E402
 
-LIMITS = Limits(slow=0.5, whole=0.5, body=4000, images=3, pixels=10_000, scanned=50_000)
+SIZES = Limits(body=4000, images=3, pixels=10_000, scanned=50_000)
+TIMES = Limits(slow=0.3, whole=1.0)
+ended = threading.Event()  # of what is slow
 
 
 def preprocess(data: bytes) -> Any:
-    """Return a tensor that holds the size of the file; a file that ends in "slow" takes a second."""
+    """Return a tensor that holds the size of the file; one that ends in "slow" waits for `ended`."""
     if data.endswith(b"slow"):
-        time.sleep(1)
+        ended.wait()
     return np.array([len(data)])
 
 
@@ -60,13 +62,13 @@ def running(limits: Limits, logits: Callable[[Any], Any] = lambda tensor: tensor
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with running(LIMITS) as number:
+    with running(SIZES) as number:
         yield number
 
 
 def post(port: int, body: Any, **headers: str) -> tuple[int, Any]:
     """Return status and document; an iterable body is sent in chunks."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     chunked = not isinstance(body, bytes)
     connection.request("POST", "/predict", body, headers, encode_chunked=chunked)
     said = connection.getresponse()
@@ -117,8 +119,14 @@ def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_large(port: int) -> No
     assert (status, said["error"]["kind"]) == (413, "input")
 
 
-def test_a_body_that_does_not_arrive_frees_its_place_and_says_so(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[int]:
+    with running(TIMES) as number:
+        yield number
+
+
+def test_a_body_that_does_not_arrive_frees_its_place_and_says_so(impatient: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", impatient, timeout=60)
     connection.putrequest("POST", "/predict")
     connection.putheader("Content-Length", "100")
     connection.endheaders(b"half of it")
@@ -126,18 +134,20 @@ def test_a_body_that_does_not_arrive_frees_its_place_and_says_so(port: int) -> N
     connection.close()
 
 
-def test_an_answer_that_takes_too_long_is_given_up(port: int) -> None:
-    status, said = post(port, image() + b"slow")
+def test_an_answer_that_takes_too_long_is_given_up(impatient: int) -> None:
+    ended.clear()
+    status, said = post(impatient, image() + b"slow")
     assert (status, said["error"]["kind"]) == (504, "busy")
-    time.sleep(1)
-    assert post(port, image())[0] == 200
+    ended.set()
+    # One of several: on a machine that is held up, others may take too long as well.
+    assert any(post(impatient, image())[0] == 200 for _ in range(20))
 
 
 def test_workers_answer_at_once() -> None:
     both = threading.Barrier(2)
 
     def wait_for_the_other(tensor: Any) -> Any:
-        both.wait(timeout=10)
+        both.wait(timeout=60)
         return tensor
 
     with running(Limits(workers=2, batch=1), wait_for_the_other) as port:

@@ -29,7 +29,7 @@ DROP = """
 
 def shown(tab: Browser, name: str) -> str:
     """Return an element's text as soon as it has one."""
-    for _ in range(100):
+    for _ in range(1200):
         text = str(tab.value(f"document.getElementById('{name}').textContent")).strip()
         if text:
             return text
@@ -77,7 +77,7 @@ def test_the_policy_allows_nothing_from_elsewhere(tmp_path: Path) -> None:
     with serving(bundle, "--backend", "onnxruntime") as (_, port), browser() as tab:
         visit(tab, port, 800, "light")
         tab.value("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.2/x.png'}))")
-        for _ in range(100):
+        for _ in range(3000):
             if any("Content Security Policy" in said for said in tab.complaints()):
                 return
             tab.value("0")

@@ -63,7 +63,7 @@ def image() -> bytes:
 def ask(
     port: int, body: bytes, path: str = "/predict", token: str = "secret", method: str = "POST"
 ) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, body, {"Authorization": f"Bearer {token}"})
     answer = connection.getresponse()
     result = answer.status, json.loads(answer.read())
@@ -72,7 +72,7 @@ def ask(
 
 
 def begin(port: int, length: int) -> socket.socket:
-    opened = socket.create_connection(("127.0.0.1", port), timeout=20)
+    opened = socket.create_connection(("127.0.0.1", port), timeout=60)
     head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer secret\r\n"
     opened.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
     return opened
@@ -95,7 +95,7 @@ def test_an_image_is_labelled(port: int) -> None:
 
 
 def test_an_answer_says_where_its_time_went(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     began = time.perf_counter()
     connection.request("POST", "/predict", image(), {"Authorization": "Bearer secret"})
     timing = connection.getresponse().getheader("Server-Timing") or ""
@@ -149,11 +149,11 @@ def test_sigterm_finishes_what_was_taken(bundle: Path) -> None:
             process.send_signal(signal.SIGTERM)
             opened.sendall(data[10:])
             assert opened.recv(100).startswith(b"HTTP/1.1 200")
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
 
 
 def read(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path, headers={"Authorization": "Bearer secret"})
     answer = connection.getresponse()
     result = answer.status, answer.read().decode()
@@ -196,7 +196,7 @@ def test_the_description_holds_what_is_answered(port: int) -> None:
 
 def test_without_a_token_another_name_of_this_machine_is_refused(bundle: Path) -> None:
     with serving(bundle, "--backend", "onnxruntime") as (_, port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("POST", "/predict", image(), {"Host": "photos.example"})
         assert connection.getresponse().status == 421
         connection.close()

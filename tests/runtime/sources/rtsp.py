@@ -24,6 +24,9 @@ a=control:track0
 """.replace("\n", "\r\n")
 
 
+SILENCE = 30.0  # seconds; beyond any time-out of a test's client
+
+
 class Server:
     """Sends `frames`, one each `pause` seconds, and is then gone or (`silent`) says nothing more."""
 
@@ -54,7 +57,7 @@ class Server:
             except OSError:  # the client has what it wants
                 return
             if self._silent:
-                self._done.wait(10)
+                self._done.wait(SILENCE)
 
     def _answer(self, client: socket.socket, lines) -> bool:
         """Answer one request; say whether it was the one to play."""

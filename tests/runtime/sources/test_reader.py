@@ -46,7 +46,7 @@ class Camera:
 
 
 def wait(condition) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.001)
