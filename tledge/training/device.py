@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from tledge.errors import MachineError
+from tledge.training.depthwise import FloatGradients
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Device:
         """Return how the ledger calls it."""
         return f"cuda:{self.number}" if self.name == "cuda" else "cpu"
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Return the context in which features and training run (weights stay in float32)."""
-        return torch.autocast(self.torch.type, torch.bfloat16, enabled=self.bf16)
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Run features and training in the block's precision (weights stay in float32)."""
+        gradients = FloatGradients() if self.bf16 and self.name == "cpu" else nullcontext()
+        with torch.autocast(self.torch.type, torch.bfloat16, enabled=self.bf16), gradients:
+            yield
 
 
 def choose(asked: str, number: int = 0) -> Device:
