@@ -60,6 +60,17 @@ def test_it_stops_at_the_first_state_within_the_budget() -> None:
     assert found.mended == {}
 
 
+def test_what_one_variant_has_paid_for_the_other_tries_too() -> None:
+    found = climbed(
+        load(networks.mobile().SerializeToString()),
+        lambda trial: trial.variant == "int8-cpu" and trial.corrected,
+        repair=("correction", "rounding"),
+    )
+    built = found.built["int8-cpu"]
+    assert {trial.step for trial in built.trials} == {"ranges", "correction", "rounding"}
+    assert built.chosen.kl == min(trial.kl for trial in built.trials if trial.corrected)
+
+
 def test_steps_come_in_order_and_only_what_helps_is_kept() -> None:
     found = climbed(load(networks.mobile().SerializeToString()), lambda trial: False)
     for built in found.built.values():

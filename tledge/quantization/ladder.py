@@ -205,7 +205,8 @@ def _equalised(
 def _climb(network: Network, built: Built, job: Job, mending: Mending) -> Built:
     """Return the variant after correction, rounding and float fallback, as far as it needs them."""
     for step in ("correction", "rounding"):
-        if job.within(built.chosen):
+        # What the other variant has paid for is tried here too: a smaller error, for the time of scoring it.
+        if job.within(built.chosen) and step not in mending.made:
             return built
         if step not in job.repair or not mending.is_needed():
             continue
