@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tledge.data import likeness
+from tledge.data import groups, likeness
 from tledge.data.ahead import ordered
 from tledge.data.dataset import Dataset, Sample
 from tledge.data.inspection import Facts, inspect
@@ -36,7 +36,8 @@ class Audit:
     different classes; `few` (split, class, images); `imbalance` the largest class of train to its smallest;
     `modes` and `kinds` count images; `sides` are the least, median and greatest shorter side; a tenth of the
     images is `elongation` times as long as short, or more; `small` and `long` name images of odd size;
-    `rotated` counts those that EXIF turns or mirrors; `sha256` gives each readable file's hash.
+    `rotated` counts those that EXIF turns or mirrors; `sha256` gives each readable file's hash; `together`
+    the train images that are frames of one thing, each with the name of its group (see `groups.find`).
     """
 
     counts: Mapping[str, Mapping[str, int]]
@@ -57,6 +58,7 @@ class Audit:
     rotated: int = 0
     ignored: Mapping[str, int] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict, repr=False)
+    together: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def images(self) -> int:
@@ -85,6 +87,7 @@ class Audit:
             "small": list(self.small),
             "long": list(self.long),
             "rotated": self.rotated,
+            "groups": {"images": len(self.together), "groups": len(set(self.together.values()))},
             "ignored": dict(self.ignored),
         }
 
@@ -151,6 +154,7 @@ def audit(
         rotated=sum(fact.orientation != 1 for _, fact in good),
         ignored=dict(Counter(_suffix(name) for name in dataset.ignored).most_common()),
         sha256={sample.name: fact.sha256 for sample, fact in good},
+        together=_together(good, split_of),
     )
 
 
@@ -168,8 +172,19 @@ def _across(group: list[Sample], split_of: Mapping[str, str]) -> list[tuple[str,
     return [(s.name, last.name) for s in group if split_of[s.name] != split_of[last.name]]
 
 
+def _together(good: list[tuple[Sample, Facts]], split_of: Mapping[str, str]) -> dict[str, str]:
+    train = [(sample, fact) for sample, fact in good if split_of[sample.name] == "train"]
+    pictures = {sample.name: fact.picture for sample, fact in train if fact.picture is not None}
+    small = frozenset(sample.name for sample, fact in train if min(fact.size) < SMALL_SIDE)
+    return groups.find([sample for sample, _ in train], pictures, small)
+
+
 def _near(good: list[tuple[Sample, Facts]]) -> tuple[tuple[str, str], ...]:
-    seen = [(sample.name, fact.sha256, fact.picture) for sample, fact in good if fact.picture is not None]
+    seen = [
+        (sample.name, fact.sha256, fact.picture)
+        for sample, fact in good
+        if fact.picture is not None and min(fact.size) >= SMALL_SIDE
+    ]
     pairs = likeness.alike([picture for _, _, picture in seen])
     return tuple((seen[i][0], seen[j][0]) for i, j in pairs if seen[i][1] != seen[j][1])
 

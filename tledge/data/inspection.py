@@ -63,8 +63,7 @@ def inspect(sample: Sample) -> Facts:
         kind, mode, size = opened.format or "", _mode(opened), opened.size
         grey = _grey(opened, sample.name)
         orientation = decode.turn(opened)
-        small = min(size) < SIDE
-        picture = None if small else thumbnail(upright(grey[..., np.newaxis], orientation)[..., 0])
+        picture = thumbnail(upright(grey[..., np.newaxis], orientation)[..., 0])
         return Facts(None, digest, kind, mode, size, orientation, picture)
     except InputError as error:
         return Facts(error.message, digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tledge.bundle import Bundle, EvalImage, TrainFile, Writer
@@ -23,7 +23,7 @@ class Found:
     """The data set without what cannot be used, in parts.
 
     `sha256` gives each file's hash by sample name; a tenth of the images is `elongation` times as long as
-    short, or more.
+    short, or more; `together` gives the group of each train image that tune kept whole groups of.
     """
 
     dataset: Dataset
@@ -32,6 +32,7 @@ class Found:
     scoring: tuple[Sample, ...]
     sha256: Mapping[str, str]
     elongation: float = 1.0
+    together: Mapping[str, str] = field(default_factory=dict)
 
     def train_files(self) -> list[TrainFile]:
         """Return the images to train on, then those to choose on, as a bundle remembers them."""
@@ -76,14 +77,21 @@ def examine(dataset: Dataset, settings: FinetuneSettings, progress: Progress) ->
     for line in gate(whole, report, skip_bad=settings.skip_bad):
         progress.note(line)
     kept = usable(whole, report)
-    parts = split.parts(kept, settings.seed)
+    parts = split.parts(kept, settings.seed, together=report.together)
     if not parts.scoring:
         raise InputError(f"{dataset.root} has no images to score on", path=dataset.root)
     progress.note(
         f"{len(kept.classes)} classes, {len(parts.train)} to train on, {len(parts.tune)} to choose on, "
         f"{len(parts.scoring)} ({parts.scoring_name}) to score on"
     )
-    return Found(kept, parts.train, parts.tune, parts.scoring, report.sha256, report.elongation)
+    if parts.together:
+        progress.note(
+            f"{len(parts.together)} of the images are frames of {len(set(parts.together.values()))} things: "
+            "those of one are all trained on, or all chosen on"
+        )
+    return Found(
+        kept, parts.train, parts.tune, parts.scoring, report.sha256, report.elongation, parts.together
+    )
 
 
 def at_most(dataset: Dataset, settings: FinetuneSettings) -> Dataset:
@@ -108,7 +116,8 @@ def write(writer: Writer, found: Found, spec: Spec, settings: FinetuneSettings) 
     root = found.dataset.root.resolve()
     writer.put("labels.txt", "".join(f"{name}\n" for name in found.dataset.classes).encode())
     writer.put("preprocess.json", spec.to_json().encode())
-    writer.put("train.json", encode(found.train_files(), root=str(root)))
+    together = dict(sorted(found.together.items()))
+    writer.put("train.json", encode(found.train_files(), root=str(root), together=together))
     if settings.eval_images:
         entries = []
         for sample in split.at_most(found.scoring, settings.eval_images, settings.seed):
