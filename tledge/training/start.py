@@ -18,7 +18,7 @@ from tledge.models import Network, is_scratch
 from tledge.models.create import classifier, rebuild
 from tledge.models.network import measure_features
 from tledge.preprocess import Box
-from tledge.training import balance, checkpoint, feature_cache, features, probe, relatives, suspects
+from tledge.training import balance, checkpoint, feature_cache, features, probe, relatives, suspects, trial
 from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
@@ -116,6 +116,8 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
             network.linear.bias.copy_(torch.from_numpy(bias))
     how = Augmentation(area, flip, settings.operations, settings.magnitude, squash)
     recipe = _recipe(network, settings, len(labels), scratch, how=how, adjust=adjust)
+    if trial.wanted(recipe, settings, material, top1(plain, tune_labels)):
+        recipe, chosen["trial"] = trial.run(network, material, recipe)
     chosen["recipe"] = dataclasses.asdict(recipe)
     material.progress.note(
         f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} labels"
