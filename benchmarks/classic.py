@@ -27,7 +27,7 @@ SYSTEMS = {
     "resnet50-sgd": "cifar10 --backbone torchvision:resnet50 --optimizer sgd",
     "resnet50-head": "cifar10 --backbone torchvision:resnet50 --freeze backbone --head mlp:1024",
     "vgg16": "cifar10 --backbone torchvision:vgg16 --freeze backbone --head mlp:4096,4096 --pool flatten",
-    "mlp": "mnist --backbone tledge:mlp --magnitude 0 --batch-size 128 --lr 1e-3",
+    "mlp": "mnist --backbone tledge:mlp",
     "gtsrb": "gtsrb",
     "magnetic_tile": "magnetic_tile",
 }

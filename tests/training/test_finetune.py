@@ -330,3 +330,20 @@ def test_checkpoints_give_back_the_whole_state(tmp_path: Path, optimizer: str) -
     older = dataclasses.replace(stored, data={"history": [], "tune_losses": []})
     with pytest.raises(BundleError, match="older tledge"):
         restore(fresh, older)
+
+
+def test_a_perceptron_from_scratch_has_rules_of_its_own(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tledge.training.probe.SEARCH_ON", 50)  # of 108 images: the probe sees every third
+    settings = dataclasses.replace(QUICK, backbone="tledge:mlp", epochs=1, batch_size=None)
+    bundle = finetune(find(digits), tmp_path / "mlp.tledge", settings, Progress(terminal=False))
+    recipe = bundle.settings["finetune"]["chosen"]["recipe"]
+    assert (recipe["batch_size"], recipe["lr"]) == (128, 1e-3)
+    assert (recipe["augmentation"]["operations"], recipe["augmentation"]["min_area"]) == (0, 0.9)
+    said = capsys.readouterr().err
+    assert "features: 48 images" in said  # 36 of train, 12 of tune
+    assert "epoch 1 of 1: 108 images" in said
+    asked = dataclasses.replace(settings, batch_size=16, lr=0.01)
+    other = finetune(find(digits), tmp_path / "other.tledge", asked).settings["finetune"]["chosen"]["recipe"]
+    assert (other["batch_size"], other["lr"]) == (16, 0.01)

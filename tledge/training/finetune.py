@@ -30,7 +30,7 @@ from tledge.training.follow import hand_out
 from tledge.training.images import Images
 from tledge.training.loop import train
 from tledge.training.material import Material
-from tledge.training.settings import FinetuneSettings, resumed
+from tledge.training.settings import USUAL_BATCH, FinetuneSettings, resumed
 
 STAGE = "finetune"
 
@@ -102,9 +102,10 @@ def _check_shared(settings: FinetuneSettings, team: Team) -> None:
     if settings.qat or settings.method == "probe" or settings.time is not None:
         what = "--qat" if settings.qat else "a probe" if settings.method == "probe" else "a run with --time"
         raise UsageError(f"{what} is made by one process", hint="Run it without torchrun.")
-    if settings.batch_size < team.size:
+    batch = settings.batch_size or USUAL_BATCH
+    if batch < team.size:
         raise UsageError(
-            f"a batch of {settings.batch_size} is too small for {team.size} processes",
+            f"a batch of {batch} is too small for {team.size} processes",
             hint="--batch-size is that of all processes together.",
         )
 

@@ -33,7 +33,7 @@ from tledge.training.augment import Augmentation
 from tledge.training.loop import train
 from tledge.training.material import Material
 from tledge.training.quantised import GraphBody, student, teacher, write_back
-from tledge.training.settings import FinetuneSettings
+from tledge.training.settings import USUAL_BATCH, FinetuneSettings
 from tledge.training.start import RATES
 from tledge.training.state import Recipe as Training
 
@@ -138,7 +138,7 @@ def _training(source: Bundle, material: Material, settings: FinetuneSettings) ->
     )
     return Training(
         epochs=settings.epochs or EPOCHS,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or USUAL_BATCH,
         lr=settings.lr or SLOWER * RATES[settings.optimizer][2],
         lowest_rate=1.0,
         warmup=settings.warmup,

@@ -16,6 +16,7 @@ OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
 DECODES = get_args(Jpeg)
 ORDERS = get_args(Order)
+USUAL_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class FinetuneSettings:
     )
     epochs: int | None = None  # 8, more where that is less than 300 steps, 30 at most
     time: float | None = None  # seconds; as long as the epochs take, or as many epochs as fit
-    batch_size: int = 32  # enough steps on a small set; larger ones gain no speed on a CPU
+    batch_size: int | None = None  # 32: enough steps on a small set, no slower on a CPU; tledge:mlp: 128
     optimizer: str = "adamw"  # forgives a rate that is three times off; sgd where a recipe says so
-    lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, at a batch of 32; sgd: 0.01 and 0.05
+    lr: float | None = None  # 3e-4 pretrained, 2e-3 from scratch, tledge:mlp 1e-3; sgd: 0.01 and 0.05
     weight_decay: float | None = None  # adamw: 0.02 (0.01 to 0.05 are alike within the noise); sgd: 5e-4
     lowest_rate: float = 0.1  # the first layers see edges and colours in every data set: they move least
     warmup: float = 0.1  # share of the steps; Adam's second moments are noise before

@@ -23,7 +23,7 @@ from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
 from tledge.training.material import Material
-from tledge.training.settings import FinetuneSettings
+from tledge.training.settings import USUAL_BATCH, FinetuneSettings
 from tledge.training.state import Recipe
 
 KIND = "start"
@@ -36,6 +36,9 @@ MILDEST = 0.9
 # larger rate, so that it is smaller.
 RATES = {"adamw": (2e-3, 1e-3, 3e-4), "sgd": (0.05, 0.02, 0.01)}
 DECAYS = {"adamw": 0.02, "sgd": 5e-4}
+# A perceptron has no convolutions: turned and sheared views are other inputs to it, learnt at images' cost.
+# Its steps take mostly the optimiser's way through the weights: a batch is larger, and epochs are cheap.
+PERCEPTRON, PERCEPTRON_BATCH, PERCEPTRON_RATE, PERCEPTRON_EPOCHS = "tledge:mlp", 128, 1e-3, 16
 # Strong random crops show things larger than the test's centre crop does. Training at 6/7 of the size makes
 # up for it (Touvron et al., 2019), and takes 27 % less time.
 TRAIN_SCALE, TRAIN_STEP, SMALLEST_SCALED = 6 / 7, 16, 96
@@ -60,7 +63,10 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     scratch = settings.from_bundle is None and is_scratch(settings.backbone, settings.weights)
     labels, tune_labels, tune_on = material.train_labels, material.tune_labels, material.tune_on
     body = network.eval().features
-    views = feature_cache.over(network, material, [*tune_on, *material.train_on], keep=settings.cache)
+    # From scratch the probe only judges changes of the images, and its head is not kept.
+    thin = -(-len(labels) // probe.SEARCH_ON) if scratch and settings.method == "finetune" else 1
+    labels = labels[::thin]
+    views = feature_cache.over(network, material, [*tune_on, *material.train_on[::thin]], keep=settings.cache)
     tune_views = [view[: len(tune_on)] for view in views]
     train_views = [view[len(tune_on) :] for view in views]
     classes = network.config["classes"]
@@ -79,7 +85,7 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         else:
             related = None
     plain = head.logits(tune_views[0])
-    adjust = balance.strength(labels, classes, settings.logit_adjust)
+    adjust = balance.strength(material.train_labels, classes, settings.logit_adjust)
     chosen: dict[str, Any] = {
         "probe_strength": head.strength,
         "probe_tune_top1": round(top1(plain, tune_labels), 2) if tune_on else None,
@@ -101,9 +107,11 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
         head = probe.fit(seen, everything, tune_views, tune_labels, classes, strength=head.strength)
         head = head if related is None else related.folded(head)
     area, squash = MILDEST, isinstance(material.prepare.spec.geometry, Box)
-    if settings.method == "finetune" and tune_on:
+    perceptron = network.config["backbone"] == PERCEPTRON
+    operations = 0 if perceptron else settings.operations
+    if settings.method == "finetune" and tune_on and not perceptron:
         for area in (*AREAS, MILDEST):
-            how = Augmentation(area, False, settings.operations, settings.magnitude, squash)
+            how = Augmentation(area, False, operations, settings.magnitude, squash)
             (cropped,) = features.over(body, material, tune_on, title=f"crops down to {area:.0%}", how=how)
             if area == MILDEST or survives(plain, head.logits(cropped), tune_labels, CROP_MAY_LOSE):
                 break
@@ -114,8 +122,8 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
             # The loss adds the shifts: with them the network starts as the probe answers.
             bias = head.bias - balance.shifts(labels, classes, adjust)
             network.linear.bias.copy_(torch.from_numpy(bias))
-    how = Augmentation(area, flip, settings.operations, settings.magnitude, squash)
-    recipe = _recipe(network, settings, len(labels), scratch, how=how, adjust=adjust)
+    how = Augmentation(area, flip, operations, settings.magnitude, squash)
+    recipe = _recipe(network, settings, len(material.train_on), scratch, how=how, adjust=adjust)
     if trial.wanted(recipe, settings, material, top1(plain, tune_labels)):
         recipe, chosen["trial"] = trial.run(network, material, recipe)
     chosen["recipe"] = dataclasses.asdict(recipe)
@@ -184,12 +192,16 @@ def _recipe(
     usual = RATES[settings.optimizer]
     default = usual[0] if scratch else usual[1] if fresh_head else usual[2]
     decay = DECAYS[settings.optimizer] if settings.weight_decay is None else settings.weight_decay
-    steps = max(1, round(images / settings.batch_size))
+    perceptron = network.config["backbone"] == PERCEPTRON
+    if perceptron and settings.optimizer == "adamw":
+        default = PERCEPTRON_RATE
+    batch = settings.batch_size or (PERCEPTRON_BATCH if perceptron else USUAL_BATCH)
+    steps = max(1, round(images / batch))
     # Statistics of few images are noise, and those of the pretraining fit the probe's head.
-    batch_norm = "batch" if scratch and settings.batch_size > 1 else "frozen"
+    batch_norm = "batch" if scratch and batch > 1 else "frozen"
     return Recipe(
-        epochs=settings.epochs or min(30, max(8, round(300 / steps))),
-        batch_size=settings.batch_size,
+        epochs=settings.epochs or min(30, max(PERCEPTRON_EPOCHS if perceptron else 8, round(300 / steps))),
+        batch_size=batch,
         lr=settings.lr or default,
         lowest_rate=1.0 if scratch else settings.lowest_rate,
         warmup=settings.warmup,
