@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/tledge demo -o demo --force
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

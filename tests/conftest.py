@@ -12,9 +12,18 @@ from hypothesis import settings
 # What tests keep for later runs is not the user's.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tledge-cache-")
 
+# Several workers share the cores: more threads in each would wait for one another, spinning.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run, and no deadline: speed is not tested, and the machine may be busy.
 settings.register_profile("tledge", derandomize=True, deadline=None)
 settings.load_profile("tledge")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long first, so that the workers end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import json
 import shutil
 import struct
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.commands import tledge
 from tledge.bundle import Bundle
 
 SMALL = ["--backbone", "tledge:cnn", "--weights", "none", "--image-size", "32", "--epochs", "1"]
@@ -22,13 +22,12 @@ pytestmark = pytest.mark.slow
 
 def run(folder: Path, *words: str) -> tuple[int, str]:
     """Run a command as a user would and return its exit code and what it said; never a traceback."""
-    command = [sys.executable, "-m", "tledge", *words]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    assert "Traceback" not in result.stderr
+    said = tledge(folder, *words)
+    assert "Traceback" not in said.stderr
     if "--json" in words:
-        assert len(result.stdout.splitlines()) == 1
-        json.loads(result.stdout)
-    return result.returncode, result.stdout + result.stderr
+        assert len(said.stdout.splitlines()) == 1
+        json.loads(said.stdout)
+    return said.code, said.stdout + said.stderr
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests import sets
+from tests.commands import tledge
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,6 +27,8 @@ SHORTER = {
     "demo": None,
     "serve": None,
 }
+# What says already how large images are.
+SIZED = {"--image-size", "--config", "--from"}
 AMPLE_MS = "10000"
 # Networks too large for a test are run smaller: without their weights, at the size of a thumbnail.
 SMALLER = {
@@ -99,10 +100,11 @@ def test_the_commands_of_a_page_run(page: Path, photos: Path, tmp_path: Path) ->
 
 def run(folder: Path, words: list[str]) -> None:
     smaller = [more for word in words for more in SMALLER.get(word, [])]
+    if words[0] == "finetune" and not SIZED.intersection([*words, *smaller]):
+        smaller += ["--image-size", "64"]
     words = [*words, *smaller, *(SHORTER.get(words[0]) or [])]
     # The budget is kept on a busy machine too.
     words = [AMPLE_MS if before == "--budget-ms" else word for before, word in pairwise(["", *words])]
-    command = [sys.executable, "-m", "tledge", *words]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
-    assert result.returncode == 0, f"tledge {' '.join(words)}\n{result.stdout}\n{result.stderr}"
-    assert "Traceback" not in result.stderr
+    said = tledge(folder, *words)
+    assert said.code == 0, f"tledge {' '.join(words)}\n{said.stdout}\n{said.stderr}"
+    assert "Traceback" not in said.stderr

@@ -10,14 +10,12 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.commands import tledge
 from tledge.bundle import Bundle
 from tledge.bundle.records import Row
 
@@ -31,23 +29,11 @@ EXPORT = "export b.tledge --for device -o d.tledge".split()
 pytestmark = pytest.mark.slow
 
 
-def run(folder: Path, words: list[str], kill_after: float | None = None) -> int:
-    """Run `tledge WORDS` in `folder`; kill it with SIGKILL after that many seconds. Return its exit code."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tledge", *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        _, err = process.communicate(timeout=kill_after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return process.returncode
-    assert process.returncode == 0, err
-    return 0
+def run(folder: Path, words: list[str], kill_after: float | None = None) -> bool:
+    """Run `tledge WORDS` in `folder`; kill it with SIGKILL after that many seconds. Tell whether it ended."""
+    said = tledge(folder, *words, kill_after=kill_after)
+    assert said.code in (0, None), said.stderr
+    return said.code == 0
 
 
 def whole(path: Path) -> bool:
@@ -87,7 +73,7 @@ def test_finetune_goes_on_as_if_never_stopped(folder: Path, tmp_path: Path) -> N
     assert expected == scores(folder / "b.tledge")[: len(expected)]
     for moment in moments(seconds, seed=1):
         shutil.rmtree(bundle)
-        if run(tmp_path, FINETUNE, kill_after=moment) != 0:
+        if not run(tmp_path, FINETUNE, kill_after=moment):
             there = whole(bundle)
             if not there or Bundle.open(bundle).state == "unfinished":
                 run(tmp_path, [*FINETUNE, *(["--resume"] if there else [])])

@@ -3,16 +3,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.commands import SERVER
 from tests.training.conftest import QUICK
 from tledge.bundle import Bundle
 from tledge.data import find
@@ -121,32 +120,33 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
     assert not (out / "checkpoints").exists()
 
 
+def begun_or_gone_on_with(data: Path, out: Path) -> None:
+    finetune(find(data), out, QUICK, resume=out.exists())
+
+
 def test_a_run_killed_at_any_moment_goes_on(finished: Bundle, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "k.tledge"
-    script = (
-        "import sys; from pathlib import Path; from tledge.data import find; "
-        "from tledge.training import finetune; from tests.training.conftest import QUICK; "
-        "finetune(find(Path(sys.argv[1])), Path(sys.argv[2]), QUICK, resume=Path(sys.argv[2]).exists())"
-    )
-    root = Path(__file__).parents[2]
 
-    def run() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", script, str(digits), str(out)], cwd=root)
+    def run() -> BaseProcess:
+        process = SERVER.Process(target=begun_or_gone_on_with, args=(digits, out))
+        process.start()
+        return process
 
     def until(reached: Callable[[], bool]) -> None:
         process = run()
-        deadline = time.monotonic() + 120
-        while not reached() and process.poll() is None and time.monotonic() < deadline:
+        while not reached() and process.is_alive():
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         Bundle.open(out)
         assert Bundle.open(out).problems() == ()
 
     until(out.exists)
     until((out / "checkpoints" / "start-0000.safetensors").exists)
     until((out / "checkpoints" / "epoch-0002.safetensors").exists)
-    assert run().wait() == 0
+    last = run()
+    last.join()
+    assert last.exitcode == 0
     assert Bundle.open(out).sha256(WEIGHTS) == finished.sha256(WEIGHTS)
     assert Bundle.open(out).ledger == finished.ledger
 
