@@ -131,9 +131,9 @@ def logits(path: Path, images: np.ndarray, *, kernels: bool = False) -> np.ndarr
 
     from tledge.quantization.build import answers
     from tledge.quantization.graph import session
-    from tledge.runtime.machine import has_int8_dot_product
+    from tledge.runtime.machine import has_int8_dot_product, physical_cores
 
-    opened = session(onnx.load(path), os.cpu_count(), integer=kernels or has_int8_dot_product())
+    opened = session(onnx.load(path), physical_cores(), integer=kernels or has_int8_dot_product())
     return answers(opened, images)
 
 

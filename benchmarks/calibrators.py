@@ -8,7 +8,6 @@ runs one in this process, and prints its seconds, those of the processors, and p
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -58,8 +57,9 @@ def with_tledge(
         from tledge.quantization.observe import observe
         from tledge.quantization.observers import Observer
         from tledge.quantization.placement import place
+        from tledge.runtime.machine import physical_cores
 
-        progress, threads, bits = Progress(), os.cpu_count() or 1, narrow.bits(asked)
+        progress, threads, bits = Progress(), physical_cores(), narrow.bits(asked)
         model = load(model_path.read_bytes())
         calibration, held = images[TUNE:], images[:TUNE]
 

@@ -24,16 +24,12 @@ BACKBONES = {
 CLASSES = 1000
 
 
-def variants(backbone: str) -> dict[str, bytes]:
-    """Return the ONNX files of a network by variant."""
+def random_graph(backbone: str) -> bytes:
+    """Return a network of random weights as its `fp32.onnx`."""
     import torch
 
     from tledge.export import to_onnx
     from tledge.models import create
-    from tledge.quantization import emit_trt, fp16
-    from tledge.quantization.graph import Graph, load, simplify
-    from tledge.quantization.placement import place
-    from tledge.quantization.ranges import Range
 
     torch.manual_seed(0)
     network, spec = create(backbone, CLASSES, weights="none", image_size=224)
@@ -42,7 +38,17 @@ def variants(backbone: str) -> dict[str, bytes]:
             torch.nn.init.normal_(module.running_mean, std=0.5)
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
             torch.nn.init.normal_(module.bias, std=0.5)
-    fp32 = to_onnx(network, spec, [f"class {number}" for number in range(CLASSES)])
+    return to_onnx(network, spec, [f"class {number}" for number in range(CLASSES)])
+
+
+def variants(backbone: str) -> dict[str, bytes]:
+    """Return the ONNX files of a network by variant."""
+    from tledge.quantization import emit_trt, fp16
+    from tledge.quantization.graph import Graph, load, simplify
+    from tledge.quantization.placement import place
+    from tledge.quantization.ranges import Range
+
+    fp32 = random_graph(backbone)
     model = load(fp32)
     half = fp16.convert(model)
     simplify(model)

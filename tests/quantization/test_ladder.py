@@ -86,6 +86,15 @@ def test_no_more_is_left_in_float_than_allowed() -> None:
         assert any(trial.floating for trial in built.trials) == (most > 0)
 
 
+def test_states_of_int8_cpu_tell_what_an_image_takes() -> None:
+    found = climbed(load(networks.mobile().SerializeToString()), lambda trial: False, repair=())
+    for trial in found.built["int8-cpu"].trials:
+        assert trial.milliseconds is not None
+        assert trial.milliseconds > 0
+        assert f"{trial.milliseconds:.2f} ms an image" in str(trial)
+    assert {trial.milliseconds for trial in found.built["int8"].trials} == {None}
+
+
 def test_steps_that_a_recipe_does_not_name_are_not_tried() -> None:
     found = climbed(load(networks.mobile().SerializeToString()), lambda trial: False, repair=("rounding",))
     assert {trial.step for trial in found.built["int8"].trials} == {"ranges", "rounding", "float"}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tledge.evaluation.paired import compare
-from tledge.quantization import cost, emit_cpu, emit_trt, expect, ranges
+from tledge.quantization import cost, emit_cpu, emit_trt, expect, latency, ranges
 from tledge.quantization.graph import Graph, session
 from tledge.quantization.images import BATCH
 from tledge.quantization.observers import Observer
@@ -65,7 +65,8 @@ class Trial:
 
     `step` is the repair that it was tried for, `floating` the nodes left in float beyond the rules, with
     `float_macs` the percentage of all multiplications in them. `expected` is the percentage of answers that
-    it is expected to keep on images not seen (see `tledge.quantization.expect`).
+    it is expected to keep on images not seen (see `tledge.quantization.expect`), `milliseconds` what an image
+    takes in it on this processor, None for `int8` (see `tledge.quantization.latency`).
     """
 
     variant: Target
@@ -82,6 +83,7 @@ class Trial:
     drop: float
     drop_low: float
     seconds: float
+    milliseconds: float | None = None
 
     def __str__(self) -> str:
         """Show the trial as a line of the table that the user reads."""
@@ -89,10 +91,11 @@ class Trial:
         words += [name for name in ("equalised", "corrected", "rounded") if getattr(self, name)]
         if self.floating:
             words.append(f"{len(self.floating)} in float ({self.float_macs:.1f} % of MACs)")
+        taking = "" if self.milliseconds is None else f"{self.milliseconds:.2f} ms an image  "
         return (
             f"{self.variant:<8}  {self.step:<12}  {', '.join(words):<52}  KL {self.kl:.5f}  "
             f"kept {self.agreement:6.2f} %  expected {self.expected:6.2f} %  drop {self.drop:+.2f}  "
-            f"{self.seconds:.1f} s"
+            f"{taking}{self.seconds:.1f} s"
         )
 
 
@@ -126,6 +129,9 @@ def attempt(
     started = time.monotonic()
     emitted = emit(network.model, placement, found, corrections)
     logits = judge(emitted, placement.target, tune, threads)
+    taking = None
+    if placement.target == "int8-cpu":
+        taking = latency.milliseconds(emitted, tune.tensors, threads)
     compared = compare(tune.logits, logits, tune.labels)
     floating = tuple(d.node for d in placement.decisions if d.rule == "asked")
     trial = Trial(
@@ -143,6 +149,7 @@ def attempt(
         drop=compared.drop,
         drop_low=compared.drop_low,
         seconds=before + time.monotonic() - started,
+        milliseconds=taking,
     )
     return Built(placement, found, emitted, trial, (trial,))
 
