@@ -86,6 +86,13 @@ def test_no_more_is_left_in_float_than_allowed() -> None:
         assert any(trial.floating for trial in built.trials) == (most > 0)
 
 
+def test_no_state_is_tried_twice() -> None:
+    found = climbed(load(networks.mobile().SerializeToString()), lambda trial: False, repair=())
+    for built in found.built.values():
+        floating = [trial.floating for trial in built.trials if trial.step == "float"]
+        assert len(set(floating)) == len(floating)
+
+
 def test_states_of_int8_cpu_tell_what_an_image_takes() -> None:
     found = climbed(load(networks.mobile().SerializeToString()), lambda trial: False, repair=())
     for trial in found.built["int8-cpu"].trials:

@@ -58,10 +58,13 @@ def fall_back(
         network, built.placement, built.ranges, corrections, tune, threads=threads, progress=progress
     )
     ranking: list[str] = []
+    covered = frozenset[str]()
     for tensor in sorted(harm, key=lambda tensor: -harm[tensor]):
-        together = frozenset[str]().union(units[tensor], *(units[other] for other in ranking))
-        if cost.share(graph, together) <= most:
+        together = covered | units[tensor]
+        # A tensor whose operators are all in float by then would only be tried as the same state again.
+        if together != covered and cost.share(graph, together) <= most:
             ranking.append(tensor)
+            covered = together
     if not ranking:
         return built
     trials, best = list(built.trials), built
