@@ -8,7 +8,7 @@ runs one in this process, and prints its seconds, those of the processors, and p
 from __future__ import annotations
 
 import json
-import resource
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -173,12 +173,21 @@ WORKERS: dict[str, tuple[str, Callable[[Path, np.ndarray, Path], None]]] = {
 def work(tool: str, model: Path, images: Path, out: Path) -> None:
     """Run one tool in this process, and print its seconds and peak memory as JSON."""
     values = np.load(images)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     started = time.monotonic()
     WORKERS[tool][1](model, values, out)
     seconds, cpu = time.monotonic() - started, time.process_time()
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024 - values.nbytes / 2**20
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mib": peak, "start_mib": before / 1024}))
+    most = peak() - values.nbytes / 2**20
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mib": most, "start_mib": before}))
+
+
+def peak() -> float:
+    """Return the most memory that this process had, in MiB.
+
+    Not getrusage's: a process that was started by vfork inherits the peak of the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
 
 if __name__ == "__main__":

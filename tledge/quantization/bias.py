@@ -67,6 +67,7 @@ def correct(
             for batch in ours:
                 np.multiply(batch, gain.reshape(shape), out=batch)
                 np.add(batch, shift.reshape(shape), out=batch)
+            del right, ours, batch  # the walks alone hold them now, and let go of each when it is read
             old = graph.constants[layer.bias] if layer.bias else np.float32(0)
             corrections[layer.node] = Correction(gain, (old * gain + shift).astype(np.float32), offsets)
             task.advance()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Batches = list[NDArray[np.float32]]
+EMPTY = np.empty(0, np.float32)
 
 
 class Walk:
@@ -72,10 +73,17 @@ class Walk:
         opened = session(part(self.model, run, self._types(), made), self.threads)
         inputs = [value.name for value in opened.get_inputs()]
         fresh: dict[str, Batches] = {name: [] for name in made}
-        for index in range(len(next(iter(self.values.values())))):
-            answers = opened.run(made, {name: self.values[name][index] for name in inputs})
+        count = len(next(iter(self.values.values())))
+        # Lists of our own, so that a batch that nothing reads any more is gone before the next is made.
+        held = {name: list(values) for name, values in self.values.items()}
+        spent = [name for name in held if name not in wanted]
+        self.values = {}
+        for index in range(count):
+            answers = opened.run(made, {name: held[name][index] for name in inputs})
+            for name in spent:
+                held[name][index] = EMPTY
             for name, value in zip(made, answers, strict=True):
                 fresh[name].append(value)
-        self.values = {name: value for name, value in (self.values | fresh).items() if name in wanted}
+        self.values = {name: value for name, value in (held | fresh).items() if name in wanted}
         self.position = end
         return fresh[result] if result in fresh else list(self.values[result])
