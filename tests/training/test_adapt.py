@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from tledge.models import create
 from tledge.preprocess import preprocessor
 from tledge.progress import Progress
 from tledge.training import adapt, finetune
-from tledge.training.adapted import make
+from tledge.training.adapted import Adapted, BothScored, make
 from tledge.training.device import Device
 
 CPU = Device("cpu", bf16=False)
@@ -111,6 +113,8 @@ def test_an_adapted_bundle_gains_on_its_camera_and_says_what_it_loses(
     assert (source.top1, source.file_sha256) == (trained.ledger[0].top1, trained.sha256("model.safetensors"))
     assert (torch_row.parent, onnx.parent) == ("source", "torch")
     assert made.eval.as_dict()["change"] == pytest.approx(torch_row.top1 - source.top1)
+    assert made.advice.startswith("a clear gain on these images")
+    assert made.as_dict()["advice"] == made.advice
     assert bundle.eval_images() == trained.eval_images()
     assert bundle.settings["adapt"]["images"] == len(image_files(shifted))
     assert [entry["stage"] for entry in bundle.lineage][-1] == "adapt"
@@ -124,7 +128,28 @@ def test_no_labels_are_needed(trained: Bundle, shifted: Path, tmp_path: Path) ->
     (flat / "broken.png").write_bytes(b"no image")
     made = make(trained, flat, tmp_path / "b.tledge")
     assert made.field is None
+    assert made.advice.startswith("whether it helps is not known")
     assert made.images == len(image_files(shifted))
+
+
+def _scored(before: list[int], after: list[int]) -> BothScored:
+    """Return two networks by the class that each answers for a hundred images of class 0."""
+    logits = [np.eye(2, dtype=np.float32)[answers] for answers in (before, after)]
+    stages = [SimpleNamespace(row=SimpleNamespace(top1=0.0), logits=some) for some in logits]
+    return BothScored(*stages, SimpleNamespace(expected=np.zeros(len(before), np.int64)))  # type: ignore[arg-type]
+
+
+def test_the_advice_is_to_use_what_gains_where_it_gains() -> None:
+    good, bad = [0] * 100, [0] * 60 + [1] * 40
+    bundle: Any = None
+
+    def advice(old: BothScored, field: BothScored | None) -> str:
+        return Adapted(bundle, 100, 100, old, field).advice
+
+    assert advice(_scored(good, good), _scored(bad, good)) == "a clear gain on these images"
+    assert "for this camera alone" in advice(_scored(good, bad), _scored(bad, good))
+    assert "keep the network before" in advice(_scored(good, good), _scored(good, good))
+    assert "keep the network before" in advice(_scored(good, good), _scored(good, bad))
 
 
 def test_what_cannot_be_adapted_is_refused_before_anything_is_written(

@@ -78,6 +78,7 @@ def _adapted(made: Adapted) -> str:
             f"{found['after']:.2f} % of {found['n']} (change {found['change_low']:+.2f} to "
             f"{found['change_high']:+.2f} by one-sided 95 % bounds)"
         )
+    lines.append(made.advice)
     return "\n".join(lines)
 
 

@@ -64,6 +64,19 @@ class Adapted:
     eval: BothScored
     field: BothScored | None
 
+    @property
+    def advice(self) -> str:
+        """Return in a sentence or two whether, and where, the new network is to be used."""
+        if self.field is None:
+            helps = "whether it helps is not known: give labelled images, in folders named after the classes"
+        elif self.field.as_dict()["change_low"] <= 0:
+            helps = "no clear gain on these images: keep the network before"
+        else:
+            helps = "a clear gain on these images"
+        if self.eval.as_dict()["change_high"] >= 0:
+            return helps
+        return f"{helps}; it is clearly worse on images like the old ones: use it for this camera alone"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the object `adapted` of `tledge drift --adapt --json`."""
         return {
@@ -73,6 +86,7 @@ class Adapted:
             "prior": adapt.PRIOR,
             "eval": self.eval.as_dict(),
             "field": self.field.as_dict() if self.field else None,
+            "advice": self.advice,
         }
 
 
