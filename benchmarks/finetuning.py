@@ -10,7 +10,7 @@ the first run (what is there is used as it is). Run it under `taskset -c 0`, and
 - `reference`: the loop of PyTorch's transfer-learning tutorial: random crops and mirror images by
   torchvision, a new head, SGD at 0.001 with momentum 0.9, a tenth of it every seven epochs, float32.
 - `timm`: its loader, optimiser, schedule and average, with what train.py (which is not in the package) calls
-  --aa rand-m9-mstd0.5-inc1 --opt adamw --lr 5e-4 --weight-decay 0.05 --layer-decay 0.75 --warmup-epochs 1
+  --aa rand-m6-mstd0.5-inc1 --opt adamw --lr 5e-4 --weight-decay 0.05 --layer-decay 0.75 --warmup-epochs 1
   --smoothing 0.1 --model-ema --model-ema-warmup --amp --amp-dtype bfloat16 --channels-last.
 - `fastai`: `vision_learner(...).fine_tune(N - 1)` with its defaults: an epoch of the head, then all.
 

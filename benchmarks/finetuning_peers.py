@@ -110,7 +110,7 @@ def with_timm(data: Path, weights: Path, epochs: int, clock: Clock) -> None:
         batch_size=32,
         is_training=True,
         use_prefetcher=False,
-        auto_augment="rand-m9-mstd0.5-inc1",
+        auto_augment="rand-m6-mstd0.5-inc1",
         interpolation="bilinear",
         mean=MEAN,
         std=MEAN,
