@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from tledge.errors import MachineError
 from tledge.models import create
 from tledge.models.create import classifier
-from tledge.training import probe, relatives
+from tledge.training import average, probe, relatives
 from tledge.training.choosing import top1
 from tledge.training.probe import Probe
+from tledge.training.settings import FinetuneSettings
+from tledge.training.start import far, perfect
 
 
 @pytest.fixture
@@ -64,3 +67,36 @@ def test_the_pretrained_classifier_is_read() -> None:
         pytest.skip(error.message)
     assert found is not None
     assert (found[0].shape, found[1].shape) == ((1000, 1280), (1000,))
+
+
+def test_no_epoch_is_run_where_none_could_be_seen_to_do_better() -> None:
+    labels = np.array([0, 1, 2])
+    right = np.eye(3, dtype=np.float32)
+    asked = FinetuneSettings()
+    assert perfect(right, labels, asked)
+    assert not perfect(right[[1, 1, 2]], labels, asked)
+    for name, value in (("epochs", 4), ("method", "probe"), ("head", "mlp:8")):
+        assert not perfect(right, labels, dataclasses.replace(asked, **{name: value}))
+
+
+@pytest.mark.parametrize(("known", "share"), [(False, 1.0), (True, 0.0)])
+def test_what_the_pretraining_knew_is_left_only_for_a_reason(
+    monkeypatch: pytest.MonkeyPatch, known: bool, share: float
+) -> None:
+    network, _ = create("tledge:cnn", 2, image_size=16)
+    before = {name: tensor + 1 for name, tensor in network.state_dict().items()}
+    alike = np.array([[2, 0], [0, 2]], np.float32)
+    monkeypatch.setattr(average.features, "over", lambda *_, **__: (alike,))
+    material = SimpleNamespace(tune_on=(0, 1), tune_labels=np.array([0, 1]))
+    assert average.best_mixture(network, before, material, np.ones(2), known=known) == share
+
+
+def test_images_far_from_the_pretraining_are_told_by_the_probe() -> None:
+    recipe = SimpleNamespace(batch_norm="frozen")
+    asked = FinetuneSettings()
+    assert far(recipe, asked, False, 59.0)
+    assert not far(recipe, asked, False, 92.0)
+    assert not far(recipe, asked, False, float("nan"))
+    assert not far(recipe, asked, True, 59.0)
+    for name, value in (("lr", 1e-3), ("optimizer", "sgd"), ("head", "mlp:8")):
+        assert not far(recipe, dataclasses.replace(asked, **{name: value}), False, 59.0)

@@ -21,10 +21,14 @@ def best_mixture(
     before: dict[str, Tensor],
     material: Material,
     weights: NDArray[np.float64],
+    *,
+    known: bool = False,
 ) -> float:
     """Mix `network`, fine-tuned, with its weights `before` as is best on tune; return its own share.
 
-    `weights` are those of the tune images, see `balance.weights`.
+    Where the pretraining had `known` the classes, the weights before are left only for a reason: the least
+    share is taken that is not clearly worse than the best, else the largest. `weights` are those of the tune
+    images, see `balance.weights`.
     """
     after = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
@@ -42,10 +46,11 @@ def best_mixture(
         (logits,) = features.over(network.eval(), material, material.tune_on, title=title)
         losses.append(tempered_losses(logits, material.tune_labels, weights).tolist())
         answers.append(top1(logits, material.tune_labels, weights))
+    judged = list(zip(SHARES, losses, answers, strict=True))
     least = min(range(len(SHARES)), key=lambda index: sum(losses[index]))
     best = next(
         share
-        for share, loss, answer in zip(SHARES, losses, answers, strict=True)
+        for share, loss, answer in (reversed(judged) if known else judged)
         if not clearly_worse(loss, answer, losses[least], answers[least])
     )
     network.load_state_dict(mixed(best))

@@ -41,6 +41,8 @@ def planned(
     fit = math.floor(SHARE * clock.left / epoch)
     # Without a probe's head the network has learnt nothing before its first epoch.
     count = max(0 if start.mixable else 1, min(fit, settings.epochs or max(MOST_EPOCHS, start.recipe.epochs)))
+    if not start.recipe.epochs:
+        count = 0  # the probe knows all that tune could tell
     material.progress.note(
         f"{clock.used:.0f} s of {clock.limit:.0f} are used: {count} epochs of {epoch:.0f} s before the end"
     )

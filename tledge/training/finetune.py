@@ -216,6 +216,7 @@ class Job:
                     before,
                     material,
                     balance.weights(material.tune_labels, stored.recipe.logit_adjust),
+                    known=chosen.get("relatives") is not None,
                 )
             chosen["temperature"] = temperature_of(network, material)
         return network.cpu().eval(), chosen
