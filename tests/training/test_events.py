@@ -111,3 +111,11 @@ def test_what_cannot_be_written_is_said_before_training(digits: Path, tmp_path: 
         finetune(find(digits), tmp_path / "a.tledge", settings)
     with pytest.raises(UsageError, match="no epochs"):
         dataclasses.replace(QUICK, tensorboard="x", method="probe")
+
+
+def test_a_file_for_a_folder_is_refused_before_anything_is_written(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_bytes(b"")
+    settings = dataclasses.replace(QUICK, tensorboard=str(tmp_path / "runs"))
+    with pytest.raises(UsageError, match="is a file"):
+        finetune(find(digits), tmp_path / "a.tledge", settings)
+    assert not (tmp_path / "a.tledge").exists()

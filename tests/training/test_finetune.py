@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.commands import SERVER
 from tests.training.conftest import QUICK
@@ -17,8 +18,8 @@ from tledge.bundle import Bundle
 from tledge.data import find
 from tledge.errors import BundleError, InputError, TledgeError, UsageError
 from tledge.progress import Progress
-from tledge.training import FinetuneSettings, checkpoint, finetune
-from tledge.training.state import Recipe, begin, pack, restore
+from tledge.training import FinetuneSettings, checkpoint, finetune, loop
+from tledge.training.state import Recipe, State, begin, pack, restore
 
 WEIGHTS = "model.safetensors"
 
@@ -227,6 +228,19 @@ def test_a_loss_that_is_no_number_stops_the_run(digits: Path, tmp_path: Path) ->
         finetune(find(digits), out, settings)
     assert "--lr" in caught.value.hint
     assert Bundle.open(out).problems() == ()
+
+
+def test_a_last_step_that_breaks_the_network_is_said(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(state: State, *given: object, **named: object) -> float:
+        with torch.no_grad():
+            next(state.averaged.head.parameters()).fill_(float("nan"))
+        return 0.5
+
+    monkeypatch.setattr(loop, "run_epoch", broken)
+    with pytest.raises(UsageError, match="after the last step in epoch 1; no epoch was finished"):
+        finetune(find(digits), tmp_path / "last.tledge", QUICK)
 
 
 def test_no_eval_images_are_kept_unless_wanted(digits: Path, tmp_path: Path) -> None:

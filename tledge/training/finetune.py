@@ -68,6 +68,10 @@ def finetune(
         settings = dataclasses.replace(settings, method="probe")
     if settings.method == "probe" and settings.head != "linear":
         raise UsageError("a probe is a linear head", hint="Use --method finetune with this --head.")
+    if settings.tensorboard is not None and Path(settings.tensorboard).is_file():
+        raise UsageError(
+            f"{settings.tensorboard} is a file", hint="--tensorboard takes a folder for its event files."
+        )
     bundle = contents.in_the_way(out, force=force, resume=resume)
     if bundle is not None:
         settings = resumed(bundle.settings[STAGE], settings)

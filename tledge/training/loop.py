@@ -70,6 +70,8 @@ def train(
         entry: dict[str, float] = {"epoch": epoch, "loss": loss}
         if material.tune_on:
             (logits,) = features.over(state.averaged.eval(), quiet, material.tune_on, title="scoring on tune")
+            if not np.isfinite(logits).all():  # the last step broke the network, and no loss has told of it
+                raise _lost(epoch, "after the last step", recipe)
             losses = tempered_losses(logits, material.tune_labels, weights)
             entry |= {
                 "tune_loss": float(losses.mean()),
@@ -153,7 +155,7 @@ def run_epoch(
             )
             value = team.add_up(state.network, value)
             if not np.isfinite(value):
-                raise _lost(epoch, step + 1, steps, recipe)
+                raise _lost(epoch, f"at step {step + 1} of {steps}", recipe)
             nn.utils.clip_grad_norm_(
                 state.network.parameters(), 5.0
             )  # one odd batch must not undo a thousand
@@ -195,10 +197,10 @@ def _average(state: State, decay: float) -> None:
             tensor.copy_(theirs[name])
 
 
-def _lost(epoch: int, step: int, steps: int, recipe: Recipe) -> UsageError:
+def _lost(epoch: int, when: str, recipe: Recipe) -> UsageError:
     kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was finished"
     return UsageError(
-        f"the loss is not a number any more at step {step} of {steps} in epoch {epoch}; {kept}",
+        f"the loss is not a number any more {when} in epoch {epoch}; {kept}",
         hint=f"The learning rate is likely too high: it was {recipe.lr:g}. Start anew with --force --lr "
         f"{recipe.lr / 10:g}.",
     )
