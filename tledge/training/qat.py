@@ -33,7 +33,7 @@ from tledge.training.augment import Augmentation
 from tledge.training.loop import train
 from tledge.training.material import Material
 from tledge.training.quantised import GraphBody, student, teacher, write_back
-from tledge.training.settings import USUAL_BATCH, FinetuneSettings
+from tledge.training.settings import MAGNITUDE, USUAL_BATCH, FinetuneSettings
 from tledge.training.start import RATES
 from tledge.training.state import Recipe as Training
 
@@ -133,9 +133,8 @@ def trained(
 def _training(source: Bundle, material: Material, settings: FinetuneSettings) -> Training:
     recipe = source.settings.get("finetune", {}).get("chosen", {}).get("recipe", {})
     known = recipe.get("augmentation")
-    how = (
-        Augmentation(**known) if known else Augmentation(MILD, False, settings.operations, settings.magnitude)
-    )
+    usual = MAGNITUDE if settings.magnitude is None else settings.magnitude
+    how = Augmentation(**known) if known else Augmentation(MILD, False, settings.operations, usual)
     return Training(
         epochs=settings.epochs or EPOCHS,
         batch_size=settings.batch_size or USUAL_BATCH,

@@ -14,6 +14,7 @@ METHODS = ("finetune", "probe")
 FREEZES = ("none", "backbone")
 OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
+MAGNITUDE = 0.5
 DECODES = get_args(Jpeg)
 ORDERS = get_args(Order)
 USUAL_BATCH = 32
@@ -47,7 +48,7 @@ class FinetuneSettings:
     label_smoothing: float = 0.1  # Szegedy et al. (2016); keeps logits small, which INT8 likes
     logit_adjust: float | None = None  # 1 where the largest class is 5 times the smallest, else 0
     operations: int = 1  # RandAugment with one mild operation an image: small sets need crops more
-    magnitude: float = 0.5  # half of the paper's full strength
+    magnitude: float | None = None  # MAGNITUDE, half of the paper's full strength; all where images are far
     patience: int = 4  # epochs without a gain on tune; a cosine schedule gains most at its end
     seed: int = 0  # the same seed gives the same bits on a CPU
     workers: int | None = None  # one thread a core decodes ahead; they do not change the result
@@ -91,7 +92,7 @@ class FinetuneSettings:
             raise UsageError(f"logit_adjust is {self.logit_adjust}", hint="It is 0 (none) to 2; 1 balances.")
         if self.time is not None:
             self._check_time()
-        if not 0 <= self.magnitude <= 1:
+        if self.magnitude is not None and not 0 <= self.magnitude <= 1:
             raise UsageError(f"magnitude is {self.magnitude}", hint="It is 0 (crops alone) to 1.")
         if self.shots is not None and (self.qat or self.head != "linear" or self.train_images is not None):
             raise UsageError(

@@ -23,7 +23,7 @@ from tledge.training.augment import Augmentation
 from tledge.training.checkpoint import Checkpoint
 from tledge.training.choosing import survives, top1
 from tledge.training.material import Material
-from tledge.training.settings import USUAL_BATCH, FinetuneSettings
+from tledge.training.settings import MAGNITUDE, USUAL_BATCH, FinetuneSettings
 from tledge.training.state import Recipe
 
 KIND = "start"
@@ -40,9 +40,9 @@ DECAYS = {"adamw": 0.02, "sgd": 5e-4}
 # Its steps take mostly the optimiser's way through the weights: a batch is larger, and epochs are cheap.
 PERCEPTRON, PERCEPTRON_BATCH, PERCEPTRON_RATE, PERCEPTRON_EPOCHS = "tledge:mlp", 128, 1e-3, 16
 # Where the probe is right for less of tune than this (percent), the images are far from those of the
-# pretraining, and all layers have to move: at three times the rate, half of it at the first. The mixture with
-# the probe's weights, chosen on tune, bounds what that can cost.
-SERVES, FAR_TIMES, FAR_LOWEST = 75.0, 3.0, 0.5
+# pretraining: all layers have to move, at three times the rate, half of it at the first, on views that vary
+# more. The mixture with the probe's weights, chosen on tune, bounds what that can cost.
+SERVES, FAR_TIMES, FAR_LOWEST, FAR_MAGNITUDE = 75.0, 3.0, 0.5, 1.0
 # Strong random crops show things larger than the test's centre crop does. Training at 6/7 of the size makes
 # up for it (Touvron et al., 2019), and takes 27 % less time.
 TRAIN_SCALE, TRAIN_STEP, SMALLEST_SCALED = 6 / 7, 16, 96
@@ -119,9 +119,10 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
     area, squash = MILDEST, isinstance(material.prepare.spec.geometry, Box)
     perceptron = network.config["backbone"] == PERCEPTRON
     operations = 0 if perceptron else settings.operations
+    magnitude = MAGNITUDE if settings.magnitude is None else settings.magnitude
     if settings.method == "finetune" and tune_on and not (perceptron or known):
         for area in (*AREAS, MILDEST):
-            how = Augmentation(area, False, operations, settings.magnitude, squash)
+            how = Augmentation(area, False, operations, magnitude, squash)
             (cropped,) = features.over(body, material, tune_on, title=f"crops down to {area:.0%}", how=how)
             if area == MILDEST or survives(plain, head.logits(cropped), tune_labels, CROP_MAY_LOSE):
                 break
@@ -132,12 +133,14 @@ def make(network: Network, material: Material, settings: FinetuneSettings) -> St
             # The loss adds the shifts: with them the network starts as the probe answers.
             bias = head.bias - balance.shifts(labels, classes, adjust)
             network.linear.bias.copy_(torch.from_numpy(bias))
-    how = Augmentation(area, flip, operations, settings.magnitude, squash)
+    how = Augmentation(area, flip, operations, magnitude, squash)
     recipe = _recipe(network, settings, len(material.train_on), scratch, how=how, adjust=adjust)
     if known:
         recipe = dataclasses.replace(recipe, epochs=0)
     elif far(recipe, settings, scratch, top1(plain, tune_labels)):
-        recipe = dataclasses.replace(recipe, lr=recipe.lr * FAR_TIMES, lowest_rate=FAR_LOWEST)
+        how = how if settings.magnitude is not None else dataclasses.replace(how, magnitude=FAR_MAGNITUDE)
+        rate = recipe.lr * FAR_TIMES
+        recipe = dataclasses.replace(recipe, lr=rate, lowest_rate=FAR_LOWEST, augmentation=how)
     chosen["recipe"] = dataclasses.asdict(recipe)
     material.progress.note(
         f"probe: {chosen['probe_tune_top1']} % of tune; mirror images {'keep' if flip else 'lose'} labels"

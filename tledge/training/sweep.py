@@ -39,7 +39,7 @@ from tledge.training.finetune import network_of
 from tledge.training.images import Images
 from tledge.training.loop import train
 from tledge.training.material import Material
-from tledge.training.settings import FinetuneSettings
+from tledge.training.settings import MAGNITUDE, FinetuneSettings
 
 SPREAD = 5.0  # rates lie between a fifth of the default one and five times it
 MAGNITUDES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -151,7 +151,7 @@ def draw(backbones: Sequence[str], trials: int, settings: FinetuneSettings) -> l
         backbone = backbones[number % len(backbones)]
         scratch = is_scratch(backbone, settings.weights)
         usual = start.RATES[settings.optimizer][0 if scratch else 1 if settings.head != "linear" else 2]
-        lr, magnitude = usual, FinetuneSettings.magnitude
+        lr, magnitude = usual, MAGNITUDE
         if number >= len(backbones):
             lr = float(f"{usual * SPREAD ** random.uniform(-1, 1):.2g}")
             magnitude = float(random.choice(MAGNITUDES))

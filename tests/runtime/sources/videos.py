@@ -35,6 +35,7 @@ def encode(
         stream = output.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pixels
+        stream.codec_context.thread_count = 1  # what an encoder's threads decide is in the bits
         stream.codec_context.colorspace, stream.codec_context.color_range = matrix, range
         if rotation:
             stream.set_display_rotation(rotation)
