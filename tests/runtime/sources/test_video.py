@@ -130,8 +130,8 @@ def test_a_pixel_format_that_the_kernels_do_not_take_is_named(tmp_path, codec, p
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_turned_video_is_answered_upright(tmp_path, degrees):
-    flat = shots(videos.encode(tmp_path / "flat.mp4", size=(64, 48)))
-    turned = shots(videos.encode(tmp_path / "turned.mp4", size=(64, 48), rotation=degrees))
+    file = videos.encode(tmp_path / "flat.mp4", size=(64, 48))
+    flat, turned = shots(file), shots(videos.turned(file, degrees, tmp_path / "turned.mp4"))
     whole = preprocessor(Spec(geometry=Crop(resize=(48, 64), size=(48, 64))))
     for one, other in zip(flat, turned, strict=True):
         assert np.array_equal(other.image, np.rot90(whole.pixels(one.image), degrees // 90))

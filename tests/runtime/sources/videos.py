@@ -26,7 +26,6 @@ def encode(
     size: tuple[int, int] = (64, 48),
     matrix: int = 1,
     range: int = 1,
-    rotation: int = 0,
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
 ) -> Path:
@@ -37,8 +36,6 @@ def encode(
         stream.pix_fmt = pixels
         stream.codec_context.thread_count = 1  # what an encoder's threads decide is in the bits
         stream.codec_context.colorspace, stream.codec_context.color_range = matrix, range
-        if rotation:
-            stream.set_display_rotation(rotation)
         for number in np.arange(frames):
             frame = av.VideoFrame.from_ndarray(picture(int(number), *size), format="rgb24")
             frame = frame.reformat(format=pixels)
@@ -46,3 +43,15 @@ def encode(
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return path
+
+
+def turned(path: Path, degrees: int, out: Path) -> Path:
+    """Write the same packets with a note that they are to be shown turned, as a telephone does."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        stream.set_display_rotation(degrees)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:  # not the empty one that ends a stream
+                packet.stream = stream
+                output.mux(packet)
+    return out
